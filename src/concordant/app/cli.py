@@ -1,0 +1,158 @@
+"""The command line. Each command is one function; heavy imports happen inside it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from concordant import __version__
+from concordant.errors import UserError
+
+Command = Callable[[argparse.Namespace, Console], int]
+
+EPILOG = """\
+examples:
+  concordant demo                                    the whole loop on the embedded world
+  concordant run recipes/demo.toml seed=1            the same with another seed
+  concordant run my.toml policy.kl_coef=0.1          your recipe, one value changed
+  concordant chat runs/demo --compare base           the policy beside the base model
+"""
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind each option, line breaks as written."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(
+        prog="concordant",
+        description="Reinforcement learning from human feedback, the whole loop.",
+        epilog=EPILOG,
+        formatter_class=_Help,
+    )
+    top.add_argument("--version", action="version", version=f"concordant {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help_text: str, run: str, *options: Callable[[argparse.ArgumentParser], None]) -> None:
+        command = commands.add_parser(
+            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", formatter_class=_Help
+        )
+        for option in options:
+            option(command)
+        command.set_defaults(module=run)
+
+    add("demo", "run the whole loop on the embedded world", "running:demo", _seed, _where, _overrides)
+    add("run", "run or resume all stages of a recipe", "running:run", _recipe, _where, _overrides)
+    add("plan", "say what a run would do, without doing it", "running:plan_only", _recipe, _where, _overrides)
+    add("check", "look a data set over before anything is trained on it", "checking:check", _data)
+    add("evaluate", "measure the models of a run again", "running:evaluate", _run, _overrides)
+    add("report", "write the report of a run", "reporting:report", _run, _against)
+    add("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", _run, _chat)
+    add("export", "copy a model of a run to a folder of its own, with a card", "exporting:export", _run, _export)
+    add("doctor", "check this machine", "doctoring:doctor")
+    return top
+
+
+def _recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file (TOML)")
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="a run directory, such as runs/demo")
+
+
+def _seed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, default=0, help="fixes world, weights, data order and samples")
+
+
+def _where(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all run directories")
+    command.add_argument(
+        "--run",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="this run's directory (default: the recipe's name and its overrides, below --runs)",
+    )
+
+
+def _overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="values that replace those of the recipe, dotted"
+    )
+
+
+def _data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", metavar="DATA", help="a file, a folder written by datasets, or a hub name")
+    command.add_argument(
+        "--kind",
+        choices=("auto", "demonstrations", "preferences", "prompts"),
+        default="auto",
+        help="what the rows are; auto = recognise it from the columns",
+    )
+    command.add_argument(
+        "--columns", nargs="*", default=[], metavar="OURS=YOURS", help="names of your columns, e.g. chosen=good"
+    )
+    command.add_argument("--split", default=None, help="split of a data set with several")
+    command.add_argument("--tokenizer", default=None, metavar="MODEL", help="count tokens with this tokenizer")
+
+
+def _against(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--against",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="another run to compare with (default: the run of the same recipe without overrides, if any)",
+    )
+
+
+def _chat(command: argparse.ArgumentParser) -> None:
+    stages = ("base", "sft", "policy")
+    command.add_argument("--stage", choices=stages, default="policy", help="whom to talk to")
+    command.add_argument("--compare", choices=stages, default=None, help="a second one, side by side")
+    command.add_argument("--temperature", type=float, default=1.0, help="sampling temperature; 0 = most likely")
+    command.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
+    command.add_argument("--seed", type=int, default=0, help="fixes the answers")
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("destination", type=Path, metavar="FOLDER", help="a new folder")
+    command.add_argument(
+        "--stage", choices=("base", "sft", "reward", "policy"), default="policy", help="which model"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, or 2 for a mistake the user can mend."""
+    arguments = parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    console = Console(soft_wrap=True)
+    try:
+        return _command(arguments.module)(arguments, console)
+    except (UserError, tomllib.TOMLDecodeError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _command(name: str) -> Command:
+    from importlib import import_module
+
+    module, function = name.split(":")
+    command: Any = getattr(import_module(f"concordant.app.commands.{module}"), function)
+    return command  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What a report is made from, and reading it where any part may be missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from concordant.evaluation.intervals import Mean, Rate
+
+MODELS = ("base", "sft", "policy", "ideal")
+Points = list[tuple[float, float]]
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None: results may hold null, nan or nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """A finished run: its resolved recipe, results.json (schema 1), step records by stage and sample rows.
+
+    Every part but the name may be empty; the report then leaves out what it cannot show and says so.
+    """
+
+    name: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
+
+    def at(self, *path: str) -> Any:
+        """The entry of the results at `path`; None where any part of the path is missing."""
+        here: Any = self.results
+        for key in path:
+            if not isinstance(here, Mapping):
+                return None
+            here = here.get(key)
+        return here
+
+    def table(self, *path: str) -> Mapping[str, Any]:
+        """The mapping at `path`, empty where there is none."""
+        here = self.at(*path)
+        return here if isinstance(here, Mapping) else {}
+
+    def number(self, *path: str) -> float | None:
+        return number(self.at(*path))
+
+    def mean(self, *path: str) -> Mean | None:
+        """A {"mean", "se", "n"} entry, or a number whose error stands beside it as NAME_se, if anywhere."""
+        here = self.at(*path)
+        if isinstance(here, Mapping) and number(here.get("mean")) is not None:
+            return Mean.from_dict({**here, "se": number(here.get("se"))})
+        bare, se = number(here), self.number(*path[:-1], f"{path[-1]}_se")
+        return None if bare is None else Mean(bare, math.nan if se is None else se, 0)
+
+    def rate(self, *path: str) -> Rate | None:
+        """A {"rate" or "value", "low", "high", "n"} entry, or a number with NAME_ci and NAME_n beside it."""
+        here = self.at(*path)
+        if isinstance(here, Mapping):
+            share = here.get("rate", here.get("value"))
+            parts = [number(part) for part in (share, here.get("low"), here.get("high"), here.get("n"))]
+        else:
+            above, name = self.table(*path[:-1]), path[-1]
+            ends = above.get(f"{name}_ci") or ()
+            parts = [number(part) for part in (here, *ends, above.get(f"{name}_n"))]
+        known = [part for part in parts if part is not None]
+        return Rate(*known) if len(known) == len(parts) == 4 else None
+
+    def models(self, *path: str) -> dict[str, Mean]:
+        """The mean at `path` for every model that has one, in the order of `MODELS`."""
+        found = {model: self.mean("models", model, *path) for model in MODELS}
+        return {model: mean for model, mean in found.items() if mean is not None}
+
+    def series(self, stage: str, key: str) -> Points:
+        """(step, value) of one quantity over a stage; steps without it are left out."""
+        points = []
+        for index, record in enumerate(self.steps.get(stage, ()), start=1):
+            value, step = number(record.get(key)), number(record.get("step"))
+            if value is not None:
+                points.append((float(index) if step is None else step, value))
+        return points
+
+    def setting(self, *path: str) -> Any:
+        """The entry of the recipe at `path`, None where it is missing."""
+        here: Any = self.recipe
+        for key in path:
+            here = here.get(key) if isinstance(here, Mapping) else None
+        return here
+
+    @property
+    def algorithm(self) -> str:
+        """How the policy was made, for people: PPO, DPO ..."""
+        named = self.setting("policy", "algorithm")
+        return str(named).upper() if named else "PPO"
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether a gold reward was measured, as it is in the embedded world."""
+        return bool(self.models("gold"))

@@ -1,0 +1,1 @@
+"""Reading data in the layouts people have, chat templates with exact masks, and batches."""

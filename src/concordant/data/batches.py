@@ -1,0 +1,216 @@
+"""Token rows, and how they are padded, sorted by length and cut to a token budget.
+
+Nothing outside this file and the learner knows about padding. A row stands in a batch as
+
+    [ pad ... prompt | completion ... pad ]
+                     ^ start
+
+so that all completions begin in the same column: a forward pass computes the vocabulary
+logits for the completion columns only.
+
+Legend: B rows, T all columns, C completion columns, M pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence of tokens: a prompt and what follows it."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    loss_mask: tuple[bool, ...] = ()  # over the completion, True = counts; empty = all of it
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not self.completion:
+            raise ValueError("a row needs at least one prompt token and one completion token")
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+    @property
+    def counted(self) -> int:
+        """How many of its tokens count in a loss."""
+        return sum(self.loss_mask) if self.loss_mask else len(self.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Row `chosen` of an example is preferred to row `rejected` with probability `p_chosen`."""
+
+    chosen: int
+    rejected: int
+    p_chosen: float = 1.0
+    weight: float = 1.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The unit that is never split over micro-batches: one row, or the rows compared with each other."""
+
+    rows: tuple[Row, ...]
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Columns the longest prompt and the longest completion take side by side."""
+        return max(len(r.prompt) for r in self.rows) + max(len(r.completion) for r in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Denominators of one optimiser batch, counted over all of its micro-batches (and processes)."""
+
+    tokens: float
+    sequences: float
+    pairs: float  # sum of their weights
+
+
+def count(examples: Iterable[Example]) -> Counts:
+    """Count what the losses of one optimiser batch are divided by."""
+    tokens = sequences = 0
+    weight = 0.0
+    for example in examples:
+        sequences += len(example.rows)
+        tokens += sum(row.counted for row in example.rows)
+        weight += sum(pair.weight for pair in example.pairs)
+    return Counts(tokens, sequences, weight)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The tensors of one forward pass."""
+
+    ids_BT: Tensor
+    attention_BT: Tensor
+    start: int  # first completion column
+    loss_mask_BC: Tensor
+    last_B: Tensor  # column of the last completion token
+    index_B: Tensor  # which row of the optimiser batch, rows counted through its examples
+    chosen_M: Tensor  # rows of this micro-batch
+    rejected_M: Tensor
+    p_chosen_M: Tensor
+    weight_M: Tensor
+    margin_M: Tensor
+
+    @property
+    def completion_BC(self) -> Tensor:
+        return self.ids_BT[:, self.start :]
+
+    @property
+    def attended(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.attention_BT.sum())
+
+    def to(self, device: torch.device) -> MicroBatch:
+        if device.type == "cpu":
+            return self
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "start"
+        }
+        return replace(self, **moved)
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
+    """Pad rows around their common completion start: ids, attention, start, loss mask, last column."""
+    start = max(len(row.prompt) for row in rows)
+    width = max(len(row.completion) for row in rows)
+    ids = torch.full((len(rows), start + width), pad_id)
+    attention = torch.zeros((len(rows), start + width), dtype=torch.bool)
+    loss_mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    for b, row in enumerate(rows):
+        first, end = start - len(row.prompt), start + len(row.completion)
+        ids[b, first:end] = torch.tensor(row.prompt + row.completion)
+        attention[b, first:end] = True
+        mask = torch.tensor(row.loss_mask) if row.loss_mask else True
+        loss_mask[b, : len(row.completion)] = mask
+    last = torch.tensor([start + len(row.completion) - 1 for row in rows])
+    return ids, attention, start, loss_mask, last
+
+
+def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroBatch:
+    """Collate examples given with the number of their first row."""
+    rows: list[Row] = []
+    index: list[int] = []
+    pairs: list[tuple[int, int, float, float, float]] = []
+    for first, example in numbered:
+        offset = len(rows)
+        rows += example.rows
+        index += range(first, first + len(example.rows))
+        pairs += [
+            (offset + c.chosen, offset + c.rejected, c.p_chosen, c.weight, c.margin) for c in example.pairs
+        ]
+    chosen, rejected, p, weight, margin = zip(*pairs, strict=True) if pairs else ((),) * 5
+    ids, attention, start, loss_mask, last = collate(rows, pad_id)
+    return MicroBatch(
+        ids_BT=ids,
+        attention_BT=attention,
+        start=start,
+        loss_mask_BC=loss_mask,
+        last_B=last,
+        index_B=torch.tensor(index),
+        chosen_M=torch.tensor(chosen, dtype=torch.long),
+        rejected_M=torch.tensor(rejected, dtype=torch.long),
+        p_chosen_M=torch.tensor(p, dtype=torch.float32),
+        weight_M=torch.tensor(weight, dtype=torch.float32),
+        margin_M=torch.tensor(margin, dtype=torch.float32),
+    )
+
+
+def micro_batches(examples: Sequence[Example], tokens: int, pad_id: int) -> Iterator[MicroBatch]:
+    """Cut an optimiser batch into forward passes of at most `tokens` columns times rows, padding included.
+
+    Examples are sorted by length, so that a long one costs padding only to its neighbours. An
+    example longer than the budget gets a micro-batch of its own. Losses do not depend on the
+    split because their denominators are counted over the whole batch (`count`).
+    """
+    firsts, total = [], 0
+    for example in examples:
+        firsts.append(total)
+        total += len(example.rows)
+    order = sorted(range(len(examples)), key=lambda i: (examples[i].length, i), reverse=True)
+    part: list[tuple[int, Example]] = []
+    rows = prompt = completion = 0
+    for i in order:
+        example = examples[i]
+        prompt_i = max(len(r.prompt) for r in example.rows)
+        completion_i = max(len(r.completion) for r in example.rows)
+        columns = max(prompt, prompt_i) + max(completion, completion_i)
+        if part and (rows + len(example.rows)) * columns > tokens:
+            yield _micro_batch(part, pad_id)
+            part, rows, prompt, completion = [], 0, 0, 0
+        part.append((firsts[i], example))
+        rows += len(example.rows)
+        prompt, completion = max(prompt, prompt_i), max(completion, completion_i)
+    if part:
+        yield _micro_batch(part, pad_id)
+
+
+def epochs(n: int, batch: int, steps: int, generator_seed: int) -> Iterator[list[int]]:
+    """Yield `steps` batches of row numbers, reshuffled every epoch by (seed, epoch) alone.
+
+    The k-th batch is a function of the arguments, so a resumed run needs no cursor but k. The last
+    batch of an epoch is filled up from the next one: no row is left out and no batch is short.
+    """
+    if n == 0:
+        raise ValueError("no rows to draw batches from")
+    pending: list[int] = []
+    epoch = 0
+    for _ in range(steps):
+        while len(pending) < batch:
+            generator = torch.Generator().manual_seed(generator_seed * 100_003 + epoch)
+            pending += torch.randperm(n, generator=generator).tolist()
+            epoch += 1
+        yield pending[:batch]
+        pending = pending[batch:]

@@ -1,0 +1,1 @@
+"""Measuring models and reward models: every figure with its n and its uncertainty."""

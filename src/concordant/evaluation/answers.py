@@ -1,0 +1,150 @@
+"""One record per answer: every figure about a model is computed from these, and can be again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from concordant.core.kl import k1
+from concordant.core.logprobs import token_logprobs
+from concordant.data.batches import micro_batches
+from concordant.data.types import Prompt
+from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
+from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams, unique_of
+from concordant.models.forward import completion_logits
+from concordant.models.hardware import Machine
+from concordant.rollout.rollout import Rollout
+
+PARTS = ("helpful", "honest", "harmless", "concise")
+
+
+class GoldParts(Protocol):
+    """An exact reward by its parts; see `worlds.world.Gold`."""
+
+    @property
+    def total(self) -> float: ...
+    @property
+    def helpful(self) -> float: ...
+    @property
+    def honest(self) -> float: ...
+    @property
+    def harmless(self) -> float: ...
+    @property
+    def concise(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a prompt, and what is known about it."""
+
+    model: str
+    split: str
+    prompt: Prompt
+    text: str
+    length: int  # tokens, end-of-sequence included
+    ended: bool
+    kl: float  # sum over tokens of log pi - log reference, in nats
+    score: float | None  # of the reward model
+    gold: GoldParts | None
+
+    def as_row(self) -> dict[str, Any]:
+        """For `samples.jsonl`."""
+        gold = None
+        if self.gold is not None:
+            gold = {"total": self.gold.total, **{part: getattr(self.gold, part) for part in PARTS}}
+        return {
+            "model": self.model,
+            "split": self.split,
+            "prompt_id": self.prompt.id,
+            "family": self.prompt.family,
+            "prompt": [message.as_dict() for message in self.prompt.messages],
+            "text": self.text,
+            "length": self.length,
+            "ended": self.ended,
+            "kl": self.kl,
+            "score": self.score,
+            "gold": gold,
+        }
+
+
+@torch.inference_mode()
+def kl_to_reference(
+    reference: Any, rollout: Rollout, *, pad_id: int, tokens: int, machine: Machine
+) -> list[float]:
+    """k1 of each completion, summed over its tokens: log-probability when sampled less that of the reference."""
+    kl = torch.zeros(len(rollout.samples))
+    examples = [sample.example for sample in rollout.samples]
+    for batch in micro_batches(examples, tokens, pad_id):
+        moved = batch.to(machine.device)
+        with machine.autocast():
+            logits, _ = completion_logits(reference, moved.ids_BT, moved.attention_BT, moved.start)
+        ref_logprobs = token_logprobs(logits, moved.completion_BC, rollout.temperature).cpu()
+        logprobs = _padded([rollout.samples[i].logprobs for i in batch.index_B.tolist()], ref_logprobs.shape)
+        drift = torch.where(batch.loss_mask_BC, k1(logprobs, ref_logprobs), torch.zeros(()))
+        kl[batch.index_B] = drift.sum(1)
+    values: list[float] = kl.tolist()
+    return values
+
+
+def _padded(rows: Sequence[Sequence[float]], shape: torch.Size) -> Tensor:
+    padded = torch.zeros(shape)
+    for b, row in enumerate(rows):
+        padded[b, : len(row)] = torch.tensor(row)
+    return padded
+
+
+def describe(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The figures of one model on one set of prompts; gold and score where they are known."""
+    prompts = [answer.prompt.id for answer in answers]
+
+    def mean(value: Callable[[Answer], float]) -> dict[str, Any]:
+        return mean_of([value(answer) for answer in answers], prompts).as_dict()
+
+    figures = {
+        "kl": mean(lambda a: a.kl),
+        "length": mean(lambda a: a.length),
+        "eos_rate": wilson(sum(a.ended for a in answers), len(answers)).as_dict(),
+        "duplicate_bigrams": duplicate_bigrams([a.text for a in answers]).as_dict(),
+        "distinct": {str(n): distinct_n([a.text for a in answers], n) for n in (1, 2)},
+    }
+    if all(answer.score is not None for answer in answers):
+        figures["score"] = mean(lambda a: a.score or 0.0)
+    if all(answer.gold is not None for answer in answers):
+        figures["gold"] = gold_mean(answers).as_dict()
+        figures["gold_parts"] = {
+            part: mean_of([getattr(a.gold, part) for a in answers], prompts).as_dict() for part in PARTS
+        }
+        figures["gold_by_family"] = {
+            family: gold_mean([a for a in answers if a.prompt.family == family]).as_dict()
+            for family in sorted({a.prompt.family for a in answers})
+        }
+    return figures
+
+
+def gold_mean(answers: Sequence[Answer]) -> Mean:
+    """Mean gold with its standard error, clustered by prompt."""
+    return mean_of([_total(a) for a in answers], [a.prompt.id for a in answers])
+
+
+def gold_gap(better: Sequence[Answer], worse: Sequence[Answer]) -> Mean:
+    """Mean gold of one model less that of another, paired by prompt."""
+    return gap(
+        [_total(a) for a in better],
+        [_total(a) for a in worse],
+        [a.prompt.id for a in better],
+        [a.prompt.id for a in worse],
+    )
+
+
+def unique_of_16(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Share of different texts among 16 completions of one prompt, by prompt."""
+    return unique_of(texts.values()).as_dict()
+
+
+def _total(answer: Answer) -> float:
+    assert answer.gold is not None
+    return answer.gold.total

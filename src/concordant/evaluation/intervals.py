@@ -1,0 +1,143 @@
+"""Means, shares and differences, each with its n and its uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 %
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean, its standard error and the number of values; `se` is nan where there is one cluster only."""
+
+    mean: float
+    se: float
+    n: int
+
+    @property
+    def half(self) -> float:
+        """Half the width of the 95 % interval."""
+        return Z95 * self.se
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
+    @property
+    def sign(self) -> int:
+        """+1 or -1 where the 95 % interval lies on one side of zero, else 0 (also where it is unknown)."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def minus(self, other: Mean) -> Mean:
+        """Difference of two independent means (too wide, never too narrow, where they share prompts)."""
+        return Mean(self.mean - other.mean, math.hypot(self.se, other.se), min(self.n, other.n))
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """For JSON, which has no nan."""
+        return {"mean": self.mean, "se": self.se if math.isfinite(self.se) else None, "n": self.n}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Mean:
+        """The inverse of `as_dict`."""
+        se = row.get("se")
+        return cls(float(row["mean"]), math.nan if se is None else float(se), int(row.get("n") or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its 95 % Wilson interval."""
+
+    rate: float
+    low: float
+    high: float
+    n: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For JSON, which has no nan."""
+        rate = self.rate if math.isfinite(self.rate) else None
+        return {"rate": rate, "low": self.low, "high": self.high, "n": self.n}
+
+
+def _by_cluster(values: Array, clusters: Sequence[Hashable]) -> dict[Hashable, float]:
+    """Per cluster, the sum of (value - mean) / N: what the cluster adds to the error of the mean."""
+    if len(clusters) != len(values):
+        raise ValueError(f"{len(values)} values but {len(clusters)} cluster labels")
+    pulls: dict[Hashable, float] = {}
+    for pull, cluster in zip((values - values.mean()) / len(values), clusters, strict=True):
+        pulls[cluster] = pulls.get(cluster, 0.0) + float(pull)
+    return pulls
+
+
+def _se(pulls: Sequence[float]) -> float:
+    """Standard error from cluster sums, with the small-sample factor G / (G - 1)."""
+    count = len(pulls)
+    return math.sqrt(count / (count - 1) * sum(p * p for p in pulls)) if count > 1 else math.nan
+
+
+def _as_values(values: Sequence[float] | Array) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError("a mean needs a flat, non-empty list of values")
+    return array
+
+
+def mean_of(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None = None) -> Mean:
+    """Mean with a standard error clustered by prompt.
+
+    `clusters` has one label per value (usually the prompt id): samples of one prompt are not independent.
+    Without it every value is its own cluster and the error is the textbook sd / sqrt(n).
+    """
+    array = _as_values(values)
+    labels = range(len(array)) if clusters is None else clusters
+    return Mean(float(array.mean()), _se(list(_by_cluster(array, labels).values())), len(array))
+
+
+def gap(
+    a: Sequence[float] | Array,
+    b: Sequence[float] | Array,
+    a_prompts: Sequence[Hashable] | None = None,
+    b_prompts: Sequence[Hashable] | None = None,
+) -> Mean:
+    """Mean of `a` minus mean of `b`, paired by prompt as far as the prompts are shared.
+
+    Each prompt contributes its pull on both means, so the same prompts on both sides give the paired error
+    exactly, and prompts on one side only still count. Without shared prompts the two means are independent.
+    `n` is the number of different prompts.
+    """
+    left, right = _as_values(a), _as_values(b)
+    shared = set(a_prompts or ()) & set(b_prompts or ())
+    if a_prompts is None or b_prompts is None or not shared:
+        return mean_of(a, a_prompts).minus(mean_of(b, b_prompts))
+    pulls = _by_cluster(left, a_prompts)
+    for prompt, pull in _by_cluster(right, b_prompts).items():
+        pulls[prompt] = pulls.get(prompt, 0.0) - pull
+    return Mean(float(left.mean() - right.mean()), _se(list(pulls.values())), len(pulls))
+
+
+def wilson(successes: float, n: float) -> Rate:
+    """Share of successes with its 95 % Wilson score interval.
+
+    `successes` may be fractional (a tie counts half) and `n` an effective number. With n = 0 nothing is
+    known: the rate is nan and the interval [0, 1]. Source: Wilson (1927).
+    """
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}")
+    if n == 0:
+        return Rate(math.nan, 0.0, 1.0, 0)
+    rate, z2 = successes / n, Z95 * Z95
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    return Rate(rate, max(0.0, centre - half), min(1.0, centre + half), n)

@@ -1,0 +1,26 @@
+"""Who compares which completions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from concordant.config import Config
+
+
+class FeedbackConfig(Config):
+    """Candidates are sampled from the fine-tuned model and ranked by labelers."""
+
+    labelers: str = "careful"
+    """Simulated labelers of a world: careful, length-lover, pleaser, worrier, careless or pool."""
+    prompts: int = Field(4_000, ge=1)
+    """Prompts that get candidates."""
+    completions: int = Field(2, ge=2, le=9)
+    """Candidates per prompt; they are ranked together."""
+    votes: int = Field(1, ge=1)
+    """Votes wanted per prompt, each from another labeler."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of the candidates."""
+    ties: Literal["drop", "half"] = "drop"
+    """What a tie becomes: no pair, or a pair with probability one half."""

@@ -1,0 +1,254 @@
+"""The tables of the feedback store: prompts, completions, tasks, leases, and votes that are kept for ever.
+
+Ids are text, times are UTC milliseconds. What a person said is only ever appended: triggers refuse UPDATE
+and DELETE on votes, adjudications, events and the audit trail; a correction is a new row that supersedes
+the old one.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    event,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+SCHEMA_VERSION = 1
+
+TASK_KINDS = ("pairwise", "ranking", "rating", "edit", "demonstration", "redteam")
+TASK_STATES = ("open", "done", "adjudication", "cancelled")
+LABELER_KINDS = ("human", "simulated", "judge", "rule", "end_user")
+COMPLETION_SOURCES = ("policy", "human", "edit", "import")
+VOTE_TYPES = ("pairwise", "ranking", "rating", "edit", "skip", "flag", "retract")
+
+metadata = MetaData()
+
+
+def _key() -> Column[str]:
+    return Column("id", Text, primary_key=True)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _json(name: str, *, nullable: bool = False) -> Column[object]:
+    kind: TypeEngine[object] = JSON(none_as_null=True)
+    return Column(name, kind, nullable=nullable)
+
+
+def _created() -> Column[int]:
+    return Column("created", BigInteger, nullable=False)
+
+
+def _reference(name: str, target: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text, ForeignKey(f"{target}.id"), nullable=nullable)
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})")
+
+
+project = Table(
+    "project",
+    metadata,
+    _key(),
+    _text("name"),
+    _text("salt"),  # goes into the order in which completions are shown
+    Column("schema_version", Integer, nullable=False),
+    _created(),
+)
+
+rubric_version = Table("rubric_version", metadata, _key(), _text("sha256"), _json("body"), _created())
+
+item = Table(
+    "item",
+    metadata,
+    _key(),  # Prompt.id, a hash of the messages
+    _reference("project", "project"),
+    _json("messages"),
+    _text("family"),
+    _text("source"),  # Prompt.where
+    _text("answer"),
+    _created(),
+)
+
+labeler = Table(
+    "labeler",
+    metadata,
+    _key(),
+    _text("kind"),
+    _text("name"),
+    _json("settings"),
+    _created(),
+    _one_of("kind", LABELER_KINDS),
+)
+
+completion = Table(
+    "completion",
+    metadata,
+    _key(),
+    _reference("item", "item"),
+    _text("text"),
+    _text("sha256"),
+    _json("tokens", nullable=True),  # ids as sampled; null where only the text is known
+    Column("ended", Boolean),  # the model said it was done; null where nobody knows
+    _json("producer"),  # policy, checkpoint, sampling, seed
+    _text("source"),
+    _reference("author", "labeler", nullable=True),
+    _reference("parent", "completion", nullable=True),  # what an edit started from
+    _created(),
+    _one_of("source", COMPLETION_SOURCES),
+)
+Index("ix_completion_item", completion.c.item)
+Index("ix_completion_author", completion.c.author)
+
+task = Table(
+    "task",
+    metadata,
+    _key(),
+    _reference("item", "item"),
+    _reference("rubric_version", "rubric_version"),
+    Column("seq", Integer, nullable=False, unique=True),  # the order of creation; views follow it
+    _text("kind"),
+    Column("need", Integer, nullable=False),  # labelers wanted
+    Column("n_done", Integer, nullable=False),  # labelers with a live verdict
+    Column("priority", Float, nullable=False),  # gold and disputed tasks are raised here
+    _json("policy"),  # selector, round, score, propensity
+    _text("state"),
+    Column("random_key", BigInteger, nullable=False),
+    _created(),
+    _one_of("kind", TASK_KINDS),
+    _one_of("state", TASK_STATES),
+)
+# Read in this order the index answers "which task next" without a sort, however many are open.
+Index("ix_task_next", task.c.state, task.c.priority.desc(), text("(n_done > 0) DESC"), task.c.random_key)
+
+task_completion = Table(
+    "task_completion",
+    metadata,
+    Column("task", Text, ForeignKey("task.id"), primary_key=True),
+    Column("completion", Text, ForeignKey("completion.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
+)
+Index("ix_task_completion_completion", task_completion.c.completion)
+
+gold = Table(
+    "gold",
+    metadata,
+    Column("task", Text, ForeignKey("task.id"), primary_key=True),
+    _json("expected"),
+    Column("tolerance", Float, nullable=False),
+    Column("feedback_shown", Boolean, nullable=False),
+    _text("explanation"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("task", Text, ForeignKey("task.id"), primary_key=True),
+    Column("labeler", Text, ForeignKey("labeler.id"), primary_key=True),
+    Column("token", Text, nullable=False, unique=True),
+    Column("expires", BigInteger, nullable=False),
+    _json("shown"),  # completion ids in the order shown
+)
+Index("ix_lease_labeler", lease.c.labeler)
+
+vote = Table(
+    "vote",
+    metadata,
+    _key(),
+    _reference("task", "task"),
+    _reference("labeler", "labeler"),
+    Column("pass", Integer, nullable=False),  # a judge votes once per order or sample
+    _reference("rubric_version", "rubric_version"),
+    _text("type"),
+    _json("shown", nullable=True),  # completion ids in the order shown; null where nobody recorded it
+    _json("payload"),
+    Column("active_ms", BigInteger),
+    Column("wall_ms", BigInteger),
+    _json("client", nullable=True),  # diagnostics; no training view reads it
+    Column("idempotency_key", Text, nullable=False, unique=True),
+    Column("supersedes", Text, ForeignKey("vote.id"), unique=True),
+    Column("extra", Boolean, nullable=False),  # came late, when the task had enough votes
+    _created(),
+    _one_of("type", VOTE_TYPES),
+)
+Index(
+    "uq_vote_first",
+    vote.c.task,
+    vote.c.labeler,
+    vote.c["pass"],
+    unique=True,
+    sqlite_where=vote.c.supersedes.is_(None),
+)
+Index("ix_vote_task", vote.c.task, vote.c.labeler, vote.c["pass"])
+Index("ix_vote_labeler", vote.c.labeler)
+
+adjudication = Table(
+    "adjudication",
+    metadata,
+    _key(),
+    _reference("task", "task"),
+    _reference("labeler", "labeler"),
+    _json("payload"),
+    _text("reason"),
+    _json("votes_seen"),
+    _created(),
+)
+
+event_table = Table(
+    "event",
+    metadata,
+    _key(),
+    _text("kind"),  # thumb, choice, edit, copy, regenerate, ...
+    _reference("completion", "completion"),
+    _reference("labeler", "labeler", nullable=True),
+    Column("turn", Integer),
+    Column("thread", Text),
+    _json("value"),
+    Column("weight", Float, nullable=False),
+    Column("consent", Boolean, nullable=False),
+    _json("client", nullable=True),
+    Column("supersedes", Text, ForeignKey("event.id"), unique=True),
+    _created(),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _key(),
+    _reference("labeler", "labeler", nullable=True),
+    _text("verb"),
+    _text("object"),
+    _json("detail"),
+    _created(),
+)
+
+
+def _append_only(table: Table) -> None:
+    """Give `table` triggers that refuse to change or remove a row."""
+    for verb in ("UPDATE", "DELETE"):
+        statement = (
+            f"CREATE TRIGGER {table.name}_refuses_{verb.lower()} BEFORE {verb} ON {table.name} "
+            f"BEGIN SELECT RAISE(ABORT, '{table.name} rows are kept for ever: add one that supersedes'); END"
+        )
+        event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
+
+
+for _table in (vote, adjudication, event_table, audit):
+    _append_only(_table)

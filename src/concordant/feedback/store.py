@@ -1,0 +1,276 @@
+"""The feedback store of a run: prompts, completions, tasks and votes in one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+from concordant.feedback import schema
+from concordant.feedback.database import audit, chunks, connect, database_errors, insert_missing, known
+from concordant.feedback.ids import content_id, new_id, now_ms
+from concordant.feedback.leasing import give_leases, hand_in, is_live, recount
+from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
+from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
+
+Sampled = tuple[Prompt, Completion, Mapping[str, Any], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An open task: how many labelers it still wants, and whose answer it has."""
+
+    task_id: str
+    missing: int
+    answered_by: frozenset[str]
+
+
+class Store:
+    """Prompts, completions, tasks, leases and votes. Open one with `Store.open`.
+
+    Every method is one transaction; what it returned is on disk. Adding what is already there adds nothing.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], int], salt: str) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(read_only=True)
+        self._clock = clock
+        self._salt = salt
+
+    @classmethod
+    def open(cls, address: str | Path, *, clock: Callable[[], int] = now_ms) -> Store:
+        """The store in the SQLite file at `address`, made if it is not there; `clock` tells UTC ms."""
+        engine = connect(address)
+        with database_errors(engine), engine.begin() as connection:
+            schema.metadata.create_all(connection)
+            row = {
+                "id": "default",
+                "name": "default",
+                "salt": "default",
+                "schema_version": schema.SCHEMA_VERSION,
+                "created": clock(),
+            }
+            insert_missing(connection, schema.project, [row])
+            project = connection.execute(select(schema.project)).one()
+        if project.schema_version != schema.SCHEMA_VERSION:
+            raise UserError(
+                f"this feedback store has layout {project.schema_version}",
+                where=str(engine.url.database),
+                expected=f"layout {schema.SCHEMA_VERSION}",
+                fix="open it with the version of concordant that made it",
+            )
+        return cls(engine, clock, project.salt)
+
+    def close(self) -> None:
+        """Close the connections; the write-ahead log goes into the file."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its first statement."""
+        with database_errors(self._engine), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one moment of the store and never waits for writers."""
+        with database_errors(self._engine), self._reader.begin() as connection:
+            yield connection
+
+    # What there is to judge
+
+    def add_items(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Keep `prompts`; return their ids, one for each."""
+        with self.writing() as connection:
+            self._add_items(connection, prompts)
+        return [prompt.id for prompt in prompts]
+
+    def _add_items(self, connection: Connection, prompts: Sequence[Prompt]) -> None:
+        now = self._clock()
+        distinct = {prompt.id: prompt for prompt in prompts}
+        insert_missing(connection, schema.item, [_item_row(prompt, now) for prompt in distinct.values()])
+
+    def add_completions(
+        self, sampled: Sequence[Sampled], *, source: str = "policy", author: str | None = None
+    ) -> list[str]:
+        """Keep completions given as (prompt, completion, producer, ended); return their ids, one for each.
+
+        `producer` says what made it (policy, checkpoint, sampling, seed) and is part of the id; `ended` says
+        whether the model finished, None where nobody knows; `author` is the labeler who wrote it, if one did.
+        """
+        now = self._clock()
+        rows = [_completion_row(*one, source, author, now) for one in sampled]
+        with self.writing() as connection:
+            self._add_items(connection, [one[0] for one in sampled])
+            insert_missing(connection, schema.completion, rows)
+        return [row["id"] for row in rows]
+
+    def create_tasks(
+        self,
+        kind: str,
+        groups: Sequence[Sequence[str]],
+        *,
+        need: int = 1,
+        policy: Mapping[str, Any] | None = None,
+        rubric: Mapping[str, Any] = DEFAULT_RUBRIC,
+        priority: float = 0.0,
+    ) -> TasksCreated:
+        """Ask `need` labelers to compare the completions (ids) of each group.
+
+        The same completions under the same rubric in the same `policy["round"]` are one task; asking for it
+        again with a larger `need` opens it for more labelers. Completions of one group with equal text are
+        shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions) and "ranking".
+        """
+        shared = {"kind": kind, "need": need, "priority": priority, "policy": dict(policy or {})}
+        with self.writing() as connection:
+            return write_tasks(connection, groups, shared, rubric, self._clock())
+
+    # Who judges
+
+    def add_labeler(self, name: str, kind: str, settings: Mapping[str, Any] | None = None) -> str:
+        """Register a labeler; return its id, the same for the same name, kind and settings."""
+        if kind not in schema.LABELER_KINDS:
+            raise UserError(f"labeler kind {kind!r}", expected=", ".join(schema.LABELER_KINDS))
+        settings = dict(settings or {})
+        key = content_id("labeler", kind, name, settings)
+        row = {"id": key, "kind": kind, "name": name, "settings": settings, "created": self._clock()}
+        with self.writing() as connection:
+            insert_missing(connection, schema.labeler, [row])
+        return key
+
+    def lease(self, labeler: str) -> Lease | None:
+        """The task this labeler is on, or else its next; None when there is nothing for it to do."""
+        return next(iter(self.lease_many(labeler, 1)), None)
+
+    def lease_many(self, labeler: str, n: int, *, among: Sequence[str] | None = None) -> list[Lease]:
+        """Up to `n` leases, those still held first; `among` limits them to these tasks (ids)."""
+        with self.writing() as connection:
+            if not known(connection, schema.labeler.c.id, [labeler]):
+                raise UserError(f"no labeler has the id {labeler}", fix="register it with add_labeler first")
+            return give_leases(connection, labeler, n, self._clock(), self._salt, among)
+
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Give leases back unanswered, so that others can have the tasks at once."""
+        tokens = [lease.token for lease in leases]
+        with self.writing() as connection:
+            for some in chunks(tokens):
+                connection.execute(delete(schema.lease).where(schema.lease.c.token.in_(some)))
+
+    def submit(self, token: str, key: str, vote: Vote) -> Receipt:
+        """Hand in one vote under the lease `token`; the same `key` twice is kept once."""
+        return self.submit_many([Submission(token, key, vote)])[0]
+
+    def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        """Hand in many votes, all or none; return a receipt for each."""
+        with self.writing() as connection:
+            return hand_in(connection, submissions, self._clock())
+
+    def retract(self, vote_id: str) -> str:
+        """Take a vote back by a newer one that says so; return its id. The task may open again."""
+        now = self._clock()
+        with self.writing() as connection:
+            live = select(schema.vote).where(schema.vote.c.id == vote_id, is_live())
+            row = connection.execute(live).one_or_none()
+            if row is None:
+                raise UserError(
+                    f"no live vote has the id {vote_id}",
+                    expected="a vote that was not superseded or retracted",
+                )
+            again = dict(row._mapping) | {
+                "id": new_id(now),
+                "type": "retract",
+                "payload": {"type": "retract"},
+                "supersedes": vote_id,
+                "idempotency_key": f"retract:{vote_id}",
+                "client": None,
+                "created": now,
+            }
+            connection.execute(insert(schema.vote), again)
+            recount(connection, [row.task])
+            audit(connection, "retract", vote_id, {"task": row.task}, now, labeler=row.labeler)
+        return str(again["id"])
+
+    # How far it is
+
+    def unfinished(self) -> list[Unfinished]:
+        """Open tasks in the order of creation."""
+        task, vote = schema.task.c, schema.vote.c
+        answered: dict[str, set[str]] = {}
+        with self.reading() as connection:
+            wanted = select(task.id, task.need, task.n_done).where(task.state == "open").order_by(task.seq)
+            tasks = connection.execute(wanted).all()
+            said = select(vote.task, vote.labeler).join(schema.task).where(task.state == "open", is_live())
+            for row in connection.execute(said):
+                answered.setdefault(row.task, set()).add(row.labeler)
+        return [
+            Unfinished(row.id, row.need - row.n_done, frozenset(answered.get(row.id, ()))) for row in tasks
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """How many of everything: rows of the main tables, tasks by state, live votes and verdicts."""
+        names = ("item", "completion", "labeler", "task", "lease", "vote")
+        tables = schema.metadata.tables
+        with self.reading() as connection:
+            found = {
+                f"{name}s": connection.scalar(select(func.count()).select_from(tables[name]))
+                for name in names
+            }
+            by_state = select(schema.task.c.state, func.count()).group_by(schema.task.c.state)
+            states = {row[0]: row[1] for row in connection.execute(by_state)}
+            live = select(func.count()).select_from(schema.vote).where(is_live())
+            found["live_votes"] = connection.scalar(live)
+            found["verdicts"] = connection.scalar(live.where(schema.vote.c.type.in_(VERDICT_TYPES)))
+        found |= {f"tasks_{state}": states.get(state, 0) for state in schema.TASK_STATES}
+        return {name: int(count or 0) for name, count in found.items()}
+
+
+def _item_row(prompt: Prompt, now: int) -> dict[str, Any]:
+    return {
+        "id": prompt.id,
+        "project": "default",
+        "messages": [message.as_dict() for message in prompt.messages],
+        "family": prompt.family,
+        "source": prompt.where,
+        "answer": prompt.answer,
+        "created": now,
+    }
+
+
+def _completion_row(
+    prompt: Prompt,
+    completion: Completion,
+    producer: Mapping[str, Any],
+    ended: bool | None,
+    source: str,
+    author: str | None,
+    now: int,
+) -> dict[str, Any]:
+    said = completion.text if completion.tokens is None else completion.tokens
+    return {
+        "id": content_id("completion", prompt.id, said, producer, author),
+        "item": prompt.id,
+        "text": completion.text,
+        "sha256": sha256(completion.text.encode()).hexdigest(),
+        "tokens": completion.tokens,
+        "ended": ended,
+        "producer": dict(producer),
+        "source": source,
+        "author": author,
+        "created": now,
+    }

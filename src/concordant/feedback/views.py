@@ -1,0 +1,166 @@
+"""What training reads: preferences derived from the live votes, anew each time and never edited."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, exists, select
+
+from concordant.data.types import Completion, Preference, Prompt
+from concordant.errors import UserError
+from concordant.feedback.leasing import is_live, prompt_from
+from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
+from concordant.feedback.store import Store
+from concordant.feedback.votes import VERDICT_TYPES, Payload, Verdict, verdicts
+
+Mode = Literal["each", "majority"]
+Ties = Literal["drop", "half"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVote:
+    """A vote nothing supersedes; `weight` is 1 over the number of passes its labeler made at the task."""
+
+    task_id: str
+    labeler: str
+    shown: tuple[str, ...] | None
+    payload: Payload
+    weight: float
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """The live verdicts of a store in the order of their tasks, and what they are about."""
+
+    votes: tuple[LiveVote, ...]
+    completions: Mapping[str, Completion]  # by id
+    prompts: Mapping[str, Prompt]  # by task
+    members: Mapping[str, tuple[str, ...]]  # completion ids by task
+
+
+@dataclass(frozen=True)
+class PreferenceView:
+    """Preferences and the count of what the votes said beside them."""
+
+    preferences: list[Preference]
+    votes: int
+    tied_pairs: int  # dropped, or kept with p_chosen = 0.5, as asked
+    both_bad: int  # votes that like neither: no preference
+
+
+def preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> list[Preference]:
+    """The preferences of `view_preferences`, without its counts."""
+    return view_preferences(store, mode, ties).preferences
+
+
+def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
+    """Pairs derived from the live votes, in the order in which their tasks were created.
+
+    mode: "each" has a row per vote and pair; "majority" a row per pair of a task, decided by its votes.
+    ties: "drop" leaves undecided pairs out; "half" keeps them with p_chosen 0.5. Both are counted.
+    A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
+    a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
+    """
+    if mode not in ("each", "majority") or ties not in ("drop", "half"):
+        raise UserError(
+            f"a view with mode {mode!r}, ties {ties!r}", expected="each or majority; drop or half"
+        )
+    ballots = read_ballots(store)
+    stated = _each(ballots) if mode == "each" else _majority(ballots)
+    rows: list[Preference] = []
+    tied = 0
+    for task_id, verdict in stated:
+        tied += not verdict.decided
+        if verdict.decided or ties == "half":
+            rows.append(_preference(ballots, task_id, verdict))
+    both_bad = sum(one.payload.get("verdict") == "both_bad" for one in ballots.votes)
+    return PreferenceView(rows, len(ballots.votes), tied, both_bad)
+
+
+def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:
+    return Preference(
+        ballots.prompts[task_id],
+        ballots.completions[verdict.better],
+        ballots.completions[verdict.worse],
+        verdict.p,
+        verdict.margin,
+        verdict.weight,
+        group=task_id,
+    )
+
+
+def _each(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
+    for one in ballots.votes:
+        for said in verdicts(one.payload, ballots.members[one.task_id]):
+            weight = said.weight * one.weight
+            yield one.task_id, Verdict(said.better, said.worse, said.p, said.margin, weight)
+
+
+def _majority(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
+    """One verdict per pair of a task; a tie counts half for each side, and even sides are a tie."""
+    by_task: dict[str, dict[tuple[str, str], list[tuple[float, Verdict]]]] = {}
+    for one in ballots.votes:
+        pairs = by_task.setdefault(one.task_id, defaultdict(list))
+        for said in verdicts(one.payload, ballots.members[one.task_id]):
+            first, second = sorted((said.better, said.worse))
+            pairs[first, second].append((one.weight, said))
+    for task_id, pairs in by_task.items():
+        for pair in sorted(pairs):
+            yield task_id, _decide(*pair, pairs[pair])
+
+
+def _decide(first: str, second: str, said: Sequence[tuple[float, Verdict]]) -> Verdict:
+    lead = sum(w * (one.p - 0.5) * (1 if one.better == first else -1) for w, one in said)
+    total = sum(w for w, _ in said)
+    weight = sum(w * one.weight for w, one in said) / total
+    if abs(lead) < 1e-9:
+        return Verdict(first, second, 0.5, weight=weight)
+    better, worse = (first, second) if lead > 0 else (second, first)
+    agreeing = [(w, one.margin) for w, one in said if one.decided and one.better == better]
+    margin = sum(w * m for w, m in agreeing) / sum(w for w, _ in agreeing)
+    return Verdict(better, worse, 1.0, margin, weight)
+
+
+def read_ballots(store: Store) -> Ballots:
+    """All live verdicts with their prompts and completions, in four queries at one moment of the store."""
+    with store.reading() as connection:
+        judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
+        tasks = select(task.c.id).where(judged)
+        members = select(task_completion).where(task_completion.c.task.in_(tasks))
+        by_task: dict[str, list[str]] = defaultdict(list)
+        for row in connection.execute(members.order_by(task_completion.c.task, task_completion.c.position)):
+            by_task[row.task].append(row.completion)
+        shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
+        text = select(completion.c.id, completion.c.text, completion.c.tokens)
+        return Ballots(
+            tuple(_live_votes(connection)),
+            {
+                row.id: Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
+                for row in connection.execute(text.where(completion.c.id.in_(shown)))
+            },
+            _prompts(connection),
+            {key: tuple(of_task) for key, of_task in by_task.items()},
+        )
+
+
+def _live_votes(connection: Connection) -> Iterable[LiveVote]:
+    columns = (vote.c.task, vote.c.labeler, vote.c.shown, vote.c.payload)
+    query = select(*columns).join(task).join(labeler, labeler.c.id == vote.c.labeler)
+    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live())
+    # Nothing here depends on who was faster: a resumed run reads the rows of an uninterrupted one.
+    ordered = query.order_by(task.c.seq, labeler.c.name, labeler.c.id, vote.c["pass"])
+    rows = connection.execute(ordered).all()
+    passes = Counter((row.task, row.labeler) for row in rows)
+    for row in rows:
+        shown = None if row.shown is None else tuple(row.shown)
+        yield LiveVote(row.task, row.labeler, shown, row.payload, 1 / passes[row.task, row.labeler])
+
+
+def _prompts(connection: Connection) -> dict[str, Prompt]:
+    """The prompt of each task; tasks of one item share the object."""
+    prompts = {row.id: prompt_from(row) for row in connection.execute(select(item))}
+    tasks = connection.execute(select(task.c.id, task.c.item))
+    return {row.id: prompts[row.item] for row in tasks}

@@ -1,0 +1,198 @@
+"""What is shown to a labeler and what comes back. Payloads hold completion ids, never left and right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+
+Payload = Mapping[str, Any]
+
+_KEYS = {
+    "pairwise": {
+        "type",
+        "verdict",
+        "winner",
+        "strength",
+        "reasons",
+        "rationale",
+        "dims",
+        "p",
+        "margin",
+        "weight",
+    },
+    "ranking": {"type", "tiers", "unacceptable"},
+    "skip": {"type", "reason"},
+    "flag": {"type", "reason"},
+}
+VERDICT_TYPES = ("pairwise", "ranking", "rating", "edit")  # what a task counts as done; a skip is not
+MAX_STRENGTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A question to a labeler: completions in the order shown, text only."""
+
+    task_id: str
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    kind: str = "pairwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """An answer to a comparison. `client` is for diagnostics; no training view reads it."""
+
+    task_id: str
+    payload: Payload
+    pass_index: int = 0  # a judge votes once per order or sample
+    shown: tuple[str, ...] | None = None  # None: as the lease says
+    active_ms: int | None = None
+    wall_ms: int | None = None
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one labeler to answer one comparison until `expires` (UTC ms)."""
+
+    token: str
+    comparison: Comparison
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A vote handed in under a lease; the same `key` handed in again is recognised and adds nothing."""
+
+    token: str
+    key: str
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a vote is kept."""
+
+    vote_id: str
+    task_id: str
+    repeated: bool = False  # this key was known: nothing was added
+    extra: bool = False  # came after the lease ran out, when the task had enough votes
+
+
+def prefer(winner: str, *, strength: int = 0) -> dict[str, Any]:
+    """`winner` is better; strength 0 (not said, or barely) to 3 (much better)."""
+    return {"type": "pairwise", "verdict": "prefer", "winner": winner, "strength": strength}
+
+
+def tie() -> dict[str, Any]:
+    """Both are equally good."""
+    return {"type": "pairwise", "verdict": "tie", "winner": None, "strength": 0}
+
+
+def both_bad() -> dict[str, Any]:
+    """Neither will do."""
+    return {"type": "pairwise", "verdict": "both_bad", "winner": None, "strength": 0}
+
+
+def ranking(tiers: Sequence[Sequence[str]], unacceptable: Sequence[str] = ()) -> dict[str, Any]:
+    """Completions from best to worst; those in one tier are equally good."""
+    return {"type": "ranking", "tiers": [list(tier) for tier in tiers], "unacceptable": list(unacceptable)}
+
+
+def skip(reason: str) -> dict[str, Any]:
+    """No verdict from this labeler; the task stays open for others."""
+    return {"type": "skip", "reason": reason}
+
+
+def flag(reason: str) -> dict[str, Any]:
+    """Something is wrong with the task itself."""
+    return {"type": "flag", "reason": reason}
+
+
+def check_payload(payload: Payload, kind: str, completions: Sequence[str], where: str) -> None:
+    """Raise UserError unless `payload` answers a task of this kind with these completions."""
+    said = payload.get("type")
+    if said not in (kind, "skip", "flag") or said not in _KEYS:
+        raise UserError(f"a vote of type {said!r}", where=where, expected=f"{kind}, skip or flag")
+    unknown = sorted(set(payload) - _KEYS[said])
+    if unknown:
+        raise UserError(
+            f"unknown key {unknown[0]!r} in a vote", where=where, expected=", ".join(sorted(_KEYS[said]))
+        )
+    if said == "pairwise":
+        _check_pairwise(payload, completions, where)
+    elif said == "ranking":
+        _check_ranking(payload, completions, where)
+
+
+def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) -> None:
+    verdict, winner = payload.get("verdict"), payload.get("winner")
+    if verdict not in ("prefer", "tie", "both_bad"):
+        raise UserError(f"verdict {verdict!r}", where=where, expected="prefer, tie or both_bad")
+    if (verdict == "prefer") != (winner is not None) or (winner is not None and winner not in completions):
+        raise UserError(
+            f"winner {winner!r} with verdict {verdict!r}",
+            where=where,
+            expected=f"one of {', '.join(completions)} with prefer, none otherwise",
+        )
+    if payload.get("strength", 0) not in range(MAX_STRENGTH + 1):
+        raise UserError(f"strength {payload['strength']!r}", where=where, expected=f"0 to {MAX_STRENGTH}")
+    if not 0.5 <= payload.get("p", 1.0) <= 1:
+        raise UserError(f"p {payload['p']!r}", where=where, expected="0.5 to 1, how sure the winner is")
+
+
+def _check_ranking(payload: Payload, completions: Sequence[str], where: str) -> None:
+    ranked = [completion for tier in payload.get("tiers", ()) for completion in tier]
+    if sorted(ranked) != sorted(completions):
+        raise UserError(
+            "a ranking that is not of the completions shown", where=where, expected="each of them once"
+        )
+    strange = set(payload.get("unacceptable", ())) - set(completions)
+    if strange:
+        raise UserError(f"unacceptable {sorted(strange)}", where=where, expected="completions of this task")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one vote says about two completions; `p` is how probable it is that `better` is better."""
+
+    better: str
+    worse: str
+    p: float = 1.0
+    margin: float = 0.0
+    weight: float = 1.0
+
+    @property
+    def decided(self) -> bool:
+        """Whether a side was taken."""
+        return self.p != 0.5
+
+
+def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
+    """The pairs a vote speaks about, best first; of a tie the smaller id stands first.
+
+    The weights of one vote sum to at most 1: each of the K(K-1)/2 pairs of a ranking has 2/(K(K-1)).
+    `margin` is the strength as 0, 1/3, 2/3, 1 (Llama 2, arXiv:2307.09288) unless the vote has its own.
+    """
+    if payload["type"] == "pairwise":
+        first, second = sorted(completions)
+        weight = payload.get("weight", 1.0)
+        if payload["verdict"] == "prefer":
+            winner = payload["winner"]
+            margin = payload.get("margin", payload.get("strength", 0) / MAX_STRENGTH)
+            yield Verdict(winner, second if winner == first else first, payload.get("p", 1.0), margin, weight)
+        elif payload["verdict"] == "tie":
+            yield Verdict(first, second, 0.5, weight=weight)
+    elif payload["type"] == "ranking":
+        tiers = payload["tiers"]
+        k = sum(map(len, tiers))
+        weight = 2 / (k * (k - 1))
+        for rank, tier in enumerate(tiers):
+            yield from (Verdict(a, b, 0.5, weight=weight) for a, b in combinations(sorted(tier), 2))
+            below = [completion for lower in tiers[rank + 1 :] for completion in lower]
+            yield from (Verdict(better, worse, weight=weight) for better in tier for worse in below)

@@ -1,0 +1,1 @@
+"""Policies, reward models, critics and adapters: loading, forward passes, saving."""

@@ -1,0 +1,89 @@
+"""What this machine offers: device, precision and the number of threads, chosen by measurement."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from concordant.errors import UserError
+from concordant.models.config import MachineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a run computes, and why there."""
+
+    device: torch.device
+    precision: torch.dtype  # of matrix products; weights of a fully trained model and all losses stay fp32
+    threads: int
+    reason: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of every forward pass, in the sampler and in the learner alike."""
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def __str__(self) -> str:
+        precision = str(self.precision).removeprefix("torch.")
+        return f"{self.device}, {precision}, {self.threads} threads ({self.reason})"
+
+
+def _time_of(threads: int) -> float:
+    """Best of several timings of a small training step on this many threads, in seconds."""
+    torch.set_num_threads(threads)
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64))
+    x = torch.randn(2048, 64)
+    best = float("inf")
+    for _ in range(8):
+        begin = time.perf_counter()
+        layer(x).square().sum().backward()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def choose_threads() -> tuple[int, str]:
+    """Measure one thread against all cores: on a busy machine more threads can be many times slower."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1:
+        return 1, "one core"
+    one, many = _time_of(1), _time_of(cores)
+    threads = cores if many < 0.9 * one else 1
+    return threads, f"measured: a step takes {one * 1e3:.1f} ms on 1 thread, {many * 1e3:.1f} ms on {cores}"
+
+
+def probe(config: MachineConfig) -> Machine:
+    """Choose and set up the device; what the recipe states is taken as it is."""
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"device {name!r} is not available",
+            expected="a CUDA device that this build of PyTorch can use",
+            fix="set machine.device=cpu, or install a CUDA build of PyTorch",
+        )
+    if config.threads:
+        threads, reason = config.threads, "as set"
+    else:
+        threads, reason = choose_threads()
+    torch.set_num_threads(threads)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return Machine(device, getattr(torch, precision), threads, reason)
+
+
+def memory_mb(device: torch.device | None = None) -> dict[str, float]:
+    """Peak memory of this process so far, in MB: resident, and on the accelerator where there is one."""
+    import resource
+
+    peak = {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if device is not None and device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak

@@ -1,0 +1,191 @@
+"""What a stage works with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from concordant.pipeline.folder import StageFolder
+from concordant.pipeline.interrupt import StopRequest
+from concordant.pipeline.material import FileMaterial, WorldMaterial
+from concordant.pipeline.recipe import Recipe
+from concordant.pipeline.reporter import Reporter
+
+if TYPE_CHECKING:
+    from concordant.data.template import Template
+    from concordant.models.hardware import Machine
+    from concordant.train.checkpoint import Checkpoint
+    from concordant.train.step import Step
+
+
+@dataclass
+class Totals:
+    """What a stage has spent so far, over all its sessions."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def add(self, activity: str, seconds: float, tokens: int = 0) -> None:
+        self.seconds[activity] = self.seconds.get(activity, 0.0) + seconds
+        self.tokens[activity] = self.tokens.get(activity, 0) + tokens
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Totals:
+        return cls(dict(facts.get("seconds", {})), dict(facts.get("tokens", {})))
+
+    def facts(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "tokens": self.tokens}
+
+
+@dataclass
+class Context:
+    """One stage of one run."""
+
+    recipe: Recipe
+    run_folder: Path
+    folder: StageFolder
+    inputs: Mapping[str, StageFolder]  # finished stages this one builds on
+    material: WorldMaterial | FileMaterial
+    reporter: Reporter
+    stop: StopRequest
+    find_machine: Callable[[], Machine]
+    totals: Totals = field(default_factory=Totals)
+
+    @property
+    def machine(self) -> Machine:
+        """Device, precision and threads, probed when first asked for."""
+        return self.find_machine()
+
+    @property
+    def store_path(self) -> Path:
+        """The feedback store of the run."""
+        return self.run_folder / "feedback.sqlite"
+
+    def model_path(self, stage: str) -> str:
+        """Folder or hub name of the model a stage left; `base` may be a model that was given."""
+        if stage in self.inputs:
+            return str(self.inputs[stage].model)
+        return base_path(self.recipe)
+
+    @property
+    def start(self) -> str:
+        """The policy that training goes on from: the fine-tuned model, or the base where there is none."""
+        return "sft" if "sft" in self.inputs else "base"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the base model, with its chat template."""
+        return self.template.tokenizer
+
+    @cached_property
+    def template(self) -> Template:
+        """How chats become token ids, the same in every stage."""
+        from concordant.data.template import Template, load_tokenizer
+
+        path = self.model_path("base")
+        return Template(
+            load_tokenizer(path),
+            chat_template=self.recipe.model.chat_template or None,
+            stop_ids=generation_stop_ids(path),
+        )
+
+    def limit(self, model: Any) -> int:
+        """Longest sequence in tokens."""
+        from concordant.models.load import context_length
+
+        return min(self.recipe.model.length or 2**31, context_length(model))
+
+    def follow(
+        self, steps: Iterable[Step], *, title: str, every: int, checkpoint: Callable[[Step], Checkpoint]
+    ) -> Iterator[Step]:
+        """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
+
+        Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first.
+        """
+        from concordant.train.checkpoint import Checkpoint, save_checkpoint
+
+        def save(step: Step) -> None:
+            state = checkpoint(step)
+            facts = {**state.facts, "step": step.number, **self.totals.facts()}
+            save_checkpoint(self.folder.checkpoint, Checkpoint(state.tensors, facts))
+
+        progress = None
+        for step in steps:
+            if progress is None:
+                manager = self.reporter.activity(title, step.total, "steps")
+                progress = manager.__enter__()
+            self.log(step)
+            yield step
+            progress.to(step.number, headline(step.metrics))
+            if self.stop.requested:
+                save(step)
+            elif every and step.number % every == 0 and step.number < step.total:
+                save(step)
+            self.stop.check()
+        if progress is not None:
+            manager.__exit__(None, None, None)
+
+    def log(self, step: Step) -> None:
+        """Count a step's costs and append it to the stage's log."""
+        sampled = step.rollout.tokens if step.rollout else 0
+        for activity, seconds in step.seconds.items():
+            self.totals.add(activity, seconds, {"sample": sampled, "train": step.tokens}.get(activity, 0))
+        row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **step.metrics}
+        self.folder.append(self.folder.steps, [row])
+
+    def timed(self, activity: str) -> Timer:
+        """Measure a block and add it to the stage's totals."""
+        return Timer(self.totals, activity)
+
+
+class Timer:
+    """Adds the seconds of a block, and the tokens it reports, to the totals."""
+
+    def __init__(self, totals: Totals, activity: str) -> None:
+        self.totals, self.activity, self.tokens = totals, activity, 0
+
+    def __enter__(self) -> Timer:
+        self.begin = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.totals.add(self.activity, time.perf_counter() - self.begin, self.tokens)
+
+
+HEADLINES = (
+    ("loss", "loss {:.3f}"),
+    ("reward/accuracy", "accuracy {:.2f}"),
+    ("objective/score", "score {:.2f}"),
+    ("objective/gold", "gold {:.2f}"),
+    ("objective/kl", "KL {:.1f}"),
+)
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """The few figures of a step worth a place on the terminal."""
+    on_policy = "objective/score" in metrics
+    shown = [text.format(metrics[name]) for name, text in HEADLINES if name in metrics]
+    return "  ".join(shown[1:] if on_policy else shown)
+
+
+def base_path(recipe: Recipe) -> str:
+    """The model a recipe starts from: a folder below data_root if there is one, else as it stands."""
+    below = Path(recipe.data_root) / recipe.model.path
+    return str(below) if below.is_dir() else recipe.model.path
+
+
+def generation_stop_ids(path: str) -> Sequence[int]:
+    """Token ids on which the model's own generation settings say to stop."""
+    from transformers import GenerationConfig
+
+    try:
+        stop = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        return ()
+    if stop is None:
+        return ()
+    return tuple(stop) if isinstance(stop, list) else (stop,)

@@ -1,0 +1,112 @@
+"""A stage's folder: its outputs, its log of steps, its checkpoint, and the marker that says it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from concordant.files import disk_errors, write_json
+
+
+class StageFolder:
+    """`stages/NN-name`. The marker `stage.json` is written last, so a folder with one is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        """The stage's model, a transformers folder."""
+        return self.path / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of a half-done stage lies."""
+        return self.path / "state"
+
+    @property
+    def steps(self) -> Path:
+        """One JSON line per step."""
+        return self.path / "steps.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """One JSON line per sample."""
+        return self.path / "samples.jsonl"
+
+    def finished(self) -> dict[str, Any] | None:
+        """What `finish` wrote, or None for a stage that is not complete."""
+        return self._read("stage.json")
+
+    def begun(self) -> str | None:
+        """Fingerprint of the stage that was begun here, or None."""
+        begun = self._read("begun.json")
+        return None if begun is None else str(begun["fingerprint"])
+
+    def begin(self, fingerprint: str) -> bool:
+        """Prepare the folder; True if a half-done stage of the same fingerprint is taken up again."""
+        if self.begun() == fingerprint and self.finished() is None:
+            return True
+        with disk_errors(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+        write_json(self.path / "begun.json", {"fingerprint": fingerprint})
+        return False
+
+    def finish(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
+        """Mark the stage as complete."""
+        write_json(self.path / "stage.json", {"fingerprint": fingerprint, **facts})
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+    def adopt(self, donor: Path) -> None:
+        """Take over a finished stage of another run: hard links where the disk allows, copies elsewhere."""
+        partial = self.path.with_name(self.path.name + ".partial")
+        with disk_errors(self.path):
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(donor, partial, copy_function=_link_or_copy)
+            shutil.rmtree(self.path, ignore_errors=True)
+            partial.rename(self.path)
+
+    def append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to a JSON-lines file."""
+        with disk_errors(file), file.open("a", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def cut_steps(self, last: int) -> None:
+        """Forget logged steps after `last`: a resumed stage takes them again."""
+        for file in (self.steps, self.samples):
+            if file.is_file():
+                kept = [row for row in read_jsonl(file) if row.get("step", 0) <= last]
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+                file.write_text(text, encoding="utf-8")
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return value
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file of ours; a last line cut short by a crash is left out."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    # Files of a finished stage are only ever replaced as a whole, so sharing them is safe.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

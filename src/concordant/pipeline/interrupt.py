@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: the first asks for a checkpoint and an orderly stop, the second leaves at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run stopped because it was asked to
+    """The run stopped where it can be taken up again."""
+
+
+class StopRequest:
+    """Whether somebody asked this run to stop; stages look at it between steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a stop was requested."""
+        if self.requested:
+            raise Interrupted
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Listen to signals while the block runs (in the main thread; elsewhere nothing is installed)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in signals}
+
+        def request(_number: int, _frame: FrameType | None) -> None:
+            self.requested = True
+            for number, handler in before.items():
+                signal.signal(number, handler)  # the next one leaves at once
+
+        for number in signals:
+            signal.signal(number, request)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,190 @@
+"""What a run learns from and is measured on: an embedded world, or files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from concordant.data.config import Source
+from concordant.data.layouts import Loaded, read_demonstrations, read_preferences, read_prompts
+from concordant.data.splits import place
+from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.errors import UserError
+from concordant.pipeline.recipe import Recipe
+from concordant.worlds.world import Gold, World, make_world
+
+HASHED_WHOLE = 256 * 2**20  # larger files are known by size, head and tail
+
+
+class Material(Protocol):
+    """The text of a run."""
+
+    def corpus(self) -> Sequence[Demonstration]:
+        """What the embedded model reads before anything else."""
+        ...
+
+    def demonstrations(self) -> Sequence[Demonstration]:
+        """Answers to imitate."""
+        ...
+
+    def preferences(self) -> Sequence[Preference]:
+        """Pairs that came with the data; empty where labelers make them."""
+        ...
+
+    def prompts(self) -> Sequence[Prompt]:
+        """Prompts to sample on."""
+        ...
+
+    def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
+        """Up to `n` prompts of each split to measure on; the first split is the one reported first."""
+        ...
+
+    def validation(self, prompt: Prompt) -> bool:
+        """Whether this prompt is kept out of training."""
+        ...
+
+    def gold(self, prompt: Prompt, completion: str) -> Gold | None:
+        """The exact reward, where the world knows it."""
+        ...
+
+    @property
+    def world(self) -> World | None:
+        """The embedded world, if this is one."""
+        ...
+
+
+class WorldMaterial:
+    """Everything drawn from an embedded world by the seed."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        assert recipe.world is not None
+        self.settings = recipe.world
+        self.seed = recipe.seed
+        self.share = recipe.data.validation
+        self.world: World = make_world(recipe.world.name, recipe.seed)
+
+    def corpus(self) -> Sequence[Demonstration]:
+        return self.world.corpus(self.settings.corpus)
+
+    def demonstrations(self) -> Sequence[Demonstration]:
+        return self.world.demonstrations(self.settings.demonstrations)
+
+    def preferences(self) -> Sequence[Preference]:
+        return ()
+
+    def prompts(self) -> Sequence[Prompt]:
+        return self.world.prompts(self.settings.prompts, split="train", rng=self.seed + 1)
+
+    def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
+        splits = ("train", "ood", "heldout")
+        return {split: self.world.prompts(n, split=split, rng=self.seed + 2) for split in splits}
+
+    def validation(self, prompt: Prompt) -> bool:
+        return place(prompt.id, 0) < self.share
+
+    def gold(self, prompt: Prompt, completion: str) -> Gold | None:
+        return self.world.gold(prompt, completion)
+
+
+class FileMaterial:
+    """Everything read from the files of the recipe."""
+
+    world = None
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.data = recipe.data
+        self.root = Path(recipe.data_root)
+        self.problems: list[str] = []  # for the user, one line per file with rows left out
+
+    def corpus(self) -> Sequence[Demonstration]:
+        raise UserError(
+            "there is nothing to pretrain the embedded model on",
+            expected="a model to start from, or a world",
+            fix='set model.path to a model folder, or [world] name = "town"',
+        )
+
+    def demonstrations(self) -> Sequence[Demonstration]:
+        rows = self._read(read_demonstrations, self.data.demonstrations, "data.demonstrations")
+        return [row for row in rows if not self.validation(row.prompt)]
+
+    def preferences(self) -> Sequence[Preference]:
+        return self._read(read_preferences, self.data.preferences, "data.preferences")
+
+    def prompts(self) -> Sequence[Prompt]:
+        return [prompt for prompt in self._all_prompts() if not self.validation(prompt)]
+
+    def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
+        kept_out = [prompt for prompt in self._all_prompts() if self.validation(prompt)]
+        return {"validation": kept_out[:n]}
+
+    def validation(self, prompt: Prompt) -> bool:
+        return place(prompt.id, 0) < self.data.validation
+
+    def gold(self, prompt: Prompt, completion: str) -> Gold | None:
+        return None
+
+    def _all_prompts(self) -> list[Prompt]:
+        """Distinct prompts in the order of their hash, which mixes the files."""
+        if self.data.prompts:
+            found: Sequence[Prompt] = self._read(read_prompts, self.data.prompts, "data.prompts")
+        else:
+            found = [preference.prompt for preference in self.preferences()]
+        return [prompt for _, prompt in sorted({prompt.id: prompt for prompt in found}.items())]
+
+    def _read(self, read: Any, sources: Sequence[Source], key: str) -> list[Any]:
+        if not sources:
+            raise UserError(
+                f"this recipe needs {key}", expected="a file, folder or hub name", fix=f'{key} = "rows.jsonl"'
+            )
+        rows: list[Any] = []
+        for source in sources:
+            loaded: Loaded[Any] = read(
+                source.path,
+                root=self.root,
+                split=source.split,
+                columns=source.columns,
+                strict=not self.data.skip_bad_rows,
+            )
+            rows += loaded.rows[: source.limit or None]
+            if loaded.dropped:
+                left_out = _account(source.path, loaded)
+                if left_out not in self.problems:
+                    self.problems.append(left_out)
+        return rows
+
+
+def _account(source: str, loaded: Loaded[Any]) -> str:
+    """One line about the rows of a file that were left out."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in loaded.counts.items())
+    first = next(problem for problem in loaded.problems if problem.dropped)
+    return f"{source}: {loaded.dropped} of {loaded.read} rows left out ({kinds}), first at {first.where}"
+
+
+def material_of(recipe: Recipe) -> WorldMaterial | FileMaterial:
+    """The material a recipe asks for."""
+    return FileMaterial(recipe) if recipe.world is None else WorldMaterial(recipe)
+
+
+def source_fingerprints(sources: Sequence[Source], root: Path) -> list[dict[str, Any]]:
+    """What identifies the rows of these sources: settings, and the content of files and folders."""
+    return [{**source.model_dump(), "content": content_fingerprint(root / source.path)} for source in sources]
+
+
+def content_fingerprint(path: Path) -> str:
+    if path.is_dir():
+        return "|".join(f"{p.name}:{content_fingerprint(p)}" for p in sorted(path.rglob("*")) if p.is_file())
+    if not path.is_file():
+        return "hub"
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= HASHED_WHOLE:
+            while block := file.read(2**20):
+                digest.update(block)
+        else:
+            digest.update(file.read(2**20))
+            file.seek(-(2**20), 2)
+            digest.update(file.read(2**20))
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""A recipe: one TOML file that says everything about a run, and overrides from the command line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+from concordant.config import Config
+from concordant.data.config import DataConfig
+from concordant.errors import UserError
+from concordant.evaluation.config import EvaluateConfig
+from concordant.feedback.config import FeedbackConfig
+from concordant.models.config import MachineConfig, ModelConfig
+from concordant.train.config import FitConfig, PPOConfig
+from concordant.worlds.config import WorldConfig
+
+
+class RewardConfig(FitConfig):
+    """The reward model: a Bradley–Terry fit to the preferences."""
+
+    centering: float = Field(0.001, ge=0)
+    """Weight of the squared sum of both scores, which keeps scores near zero."""
+
+
+class PolicyConfig(PPOConfig):
+    """How the policy is optimised."""
+
+    algorithm: Literal["ppo"] = "ppo"
+    """The objective of this stage."""
+
+
+class Recipe(Config):
+    """A whole run. A stage whose section is absent is not run."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    """Names the run directory."""
+    seed: int = Field(0, ge=0)
+    """Fixes the world, the initial weights, the order of the data and every sample."""
+    data_root: str = "."
+    """Relative paths of data and models start here."""
+    model: ModelConfig = ModelConfig()
+    machine: MachineConfig = MachineConfig()
+    world: WorldConfig | None = None
+    data: DataConfig = DataConfig()
+    pretrain: FitConfig | None = None
+    sft: FitConfig | None = None
+    feedback: FeedbackConfig = FeedbackConfig()
+    reward: RewardConfig | None = None
+    policy: PolicyConfig | None = None
+    evaluate: EvaluateConfig | None = EvaluateConfig()
+
+
+# Where things are and what computes them; a run with another of these is still the same run.
+PLACES = ("data_root", "machine.device", "machine.threads")
+
+
+def parse_value(text: str) -> Any:
+    """The value of an override, read as TOML where it is TOML and as a plain string otherwise."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """Dotted overrides such as `policy.kl_coef=0.1`."""
+    overrides = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UserError(
+                f"{word!r} is not an override", expected="section.key=value, such as policy.kl_coef=0.1"
+            )
+        overrides[key] = parse_value(value)
+    return overrides
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `values` with dotted keys replaced."""
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    for dotted, value in overrides.items():
+        *path, last = dotted.split(".")
+        place = merged
+        for part in path:
+            inner = place.get(part)
+            place[part] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[part]
+        place[last] = value
+    return merged
+
+
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe; unknown keys, wrong types and bad TOML are one clear message each."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        folder = path.parent
+        names = [p.name for p in folder.glob("*.toml")] if folder.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, n=1)
+        raise UserError(
+            "there is no such recipe",
+            where=str(path),
+            expected="a TOML file" + (f"; recipes there: {', '.join(sorted(names))}" if names else ""),
+            fix=f"did you mean {folder / near[0]}?" if near else "check the path",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError("this recipe is not valid TOML", where=str(path), expected=str(error)) from None
+    return make_recipe(with_overrides(values, overrides or {}), where=str(path))
+
+
+def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
+    """Check plain values against the recipe's types."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def _explain(error: ValidationError, where: str) -> UserError:
+    """The first problem of a recipe in words, with the nearest known key for a typo."""
+    first = error.errors()[0]
+    place = tuple(part for part in first["loc"] if isinstance(part, str))
+    dotted = ".".join(place)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = sorted(_fields_at(place[:-1]))
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        return UserError(
+            f"unknown key {dotted!r}{more}",
+            where=where,
+            expected=f"one of {', '.join(known)}",
+            fix=f"did you mean {'.'.join((*place[:-1], near[0]))!r}?" if near else "remove it",
+        )
+    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    return UserError(f"bad value for {dotted!r}{more}", where=where, expected=first["msg"].lower() + given)
+
+
+def _fields_at(path: Iterable[str]) -> list[str]:
+    """Names of the keys of a section."""
+    model: type[BaseModel] = Recipe
+    for part in path:
+        if part not in model.model_fields:
+            break
+        annotation = model.model_fields[part].annotation
+        choices = [annotation, *get_args(annotation)]
+        inner = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            break
+        model = inner[0]
+    return list(model.model_fields)

@@ -1,0 +1,254 @@
+"""Running a recipe: each stage in turn, into one directory."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sqlite3
+import time
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from concordant.errors import UserError
+from concordant.files import sha256_of, write_json, write_text
+from concordant.pipeline.context import Context
+from concordant.pipeline.folder import StageFolder
+from concordant.pipeline.interrupt import StopRequest
+from concordant.pipeline.material import material_of
+from concordant.pipeline.plan import Planned, plan, votes_digest
+from concordant.pipeline.recipe import Recipe
+from concordant.pipeline.reporter import Reporter
+from concordant.pipeline.toml import to_toml
+
+if TYPE_CHECKING:
+    from concordant.models.hardware import Machine
+
+RESULTS_SCHEMA = 1
+PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy")
+
+
+def open_run(recipe: Recipe, run_folder: Path, recipe_text: str) -> None:
+    """Make or enter a run directory; one that belongs to another recipe is refused and left as it is."""
+    known = read_json(run_folder / "run.json")
+    if known is not None and known["name"] != recipe.name:
+        raise UserError(
+            f"this run directory belongs to the recipe {known['name']!r}, not to {recipe.name!r}",
+            where=str(run_folder),
+            expected="a new directory, or the one this recipe made before",
+            fix=f"use --run {run_folder.with_name(recipe.name)}, or change the recipe's name",
+        )
+    if known is None:
+        if run_folder.is_dir() and any(run_folder.iterdir()):
+            raise UserError(
+                "this directory is not empty and not a run",
+                where=str(run_folder),
+                expected="a new or empty directory",
+                fix="use --run with another directory",
+            )
+        write_json(run_folder / "run.json", {"name": recipe.name, "created": time.time()})
+    write_text(run_folder / "recipe.toml", recipe_text)
+
+
+def execute(recipe: Recipe, run_folder: Path, reporter: Reporter, stop: StopRequest) -> bool:
+    """Run what has to be run; True if anything was."""
+    stages = plan(recipe, run_folder)
+    if all(stage.action == "skip" for stage in stages) and (run_folder / "results.json").exists():
+        return False
+    machine = _machine_finder(recipe, run_folder, reporter)
+    folders: dict[str, StageFolder] = {}
+    for number in range(len(stages)):
+        # Planned anew after each stage: a reward model's fingerprint holds the votes that came before it.
+        stage = plan(recipe, run_folder)[number]
+        if stage.action == "skip":
+            reporter.say(f"{stage.name}: {stage.why}")
+        elif stage.action == "reuse" and stage.donor is not None:
+            reporter.say(f"{stage.name}: {stage.why}")
+            _adopt(stage, stage.donor, run_folder)
+        else:
+            _run_stage(stage, recipe, run_folder, folders, reporter, stop, machine)
+        folders[stage.name] = stage.folder
+    write_results(recipe, run_folder, plan(recipe, run_folder))
+    return True
+
+
+def _run_stage(
+    stage: Planned,
+    recipe: Recipe,
+    run_folder: Path,
+    folders: dict[str, StageFolder],
+    reporter: Reporter,
+    stop: StopRequest,
+    machine: Any,
+) -> None:
+    begin = time.perf_counter()
+    reporter.say(f"{stage.name}: {'going on' if stage.action == 'resume' else stage.why}")
+    if not stage.folder.begin(stage.fingerprint) and stage.name == "feedback":
+        _set_aside(run_folder / "feedback.sqlite", reporter)
+    context = Context(
+        recipe=recipe,
+        run_folder=run_folder,
+        folder=stage.folder,
+        inputs={name: folders[name] for name in stage.inputs},
+        material=material_of(recipe),
+        reporter=reporter,
+        stop=stop,
+        find_machine=machine,
+    )
+    before = float((read_json(stage.folder.path / "spent.json") or {}).get("wall", 0.0))
+    try:
+        facts = stage.run(context)
+    finally:
+        wall = before + time.perf_counter() - begin
+        write_json(stage.folder.path / "spent.json", {"wall": wall})
+    for problem in getattr(context.material, "problems", ()):
+        reporter.say(f"  {problem}")
+    if stage.name == "feedback":
+        facts["votes_digest"] = votes_digest(run_folder)
+    stage.folder.finish(
+        stage.fingerprint,
+        {
+            "wall": wall,
+            "totals": context.totals.facts(),
+            "peak_mb": _peak(context),
+            "machine": str(context.machine),
+            "threads": context.machine.threads,
+            "facts": facts,
+            **({"votes_digest": facts["votes_digest"]} if "votes_digest" in facts else {}),
+        },
+    )
+    reporter.say(f"  {wall:.1f} s")
+
+
+def _peak(context: Context) -> dict[str, float]:
+    from concordant.models.hardware import memory_mb
+
+    return memory_mb(context.machine.device)
+
+
+def _machine_finder(recipe: Recipe, run_folder: Path, reporter: Reporter) -> Any:
+    """Probe the machine once, when first needed; a run that goes on keeps its number of threads."""
+
+    @lru_cache(maxsize=1)
+    def find() -> Machine:
+        from concordant.models.hardware import probe
+
+        known = read_json(run_folder / "run.json") or {}
+        config = recipe.machine
+        if not config.threads and known.get("threads") and known.get("host") == platform.node():
+            config = config.model_copy(update={"threads": known["threads"]})
+        found = probe(config)
+        write_json(run_folder / "run.json", known | {"threads": found.threads, "host": platform.node()})
+        write_text(run_folder / "resolved.toml", resolved_toml(recipe, found))
+        reporter.say(f"  computing on {found}")
+        return found
+
+    return find
+
+
+def resolved_toml(recipe: Recipe, machine: Machine) -> str:
+    """Every value in force, with versions and what the machine decided."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    values["machine"] |= {
+        "device": str(machine.device),
+        "precision": str(machine.precision).removeprefix("torch."),
+        "threads": machine.threads,
+    }
+    return to_toml({**values, "versions": versions(), "code": {"sha256": code_fingerprint()}})
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    from concordant import __version__
+
+    return {
+        "concordant": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def code_fingerprint() -> str:
+    """Hash of this package's source."""
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(p for p in root.rglob("*") if p.suffix in (".py", ".j2", ".css"))
+    return sha256_of({str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in files})
+
+
+def _adopt(stage: Planned, donor: Path, run_folder: Path) -> None:
+    if stage.name == "feedback":
+        _copy_store(donor.parents[1] / "feedback.sqlite", run_folder / "feedback.sqlite")
+    stage.folder.adopt(donor)
+
+
+def _copy_store(source: Path, target: Path) -> None:
+    """A consistent copy of a SQLite file that others may be writing to."""
+    target.unlink(missing_ok=True)
+    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        old.backup(new)
+    old.close()
+    new.close()
+
+
+def _set_aside(store: Path, reporter: Reporter) -> None:
+    """Votes are never deleted: a store made for other candidates is kept under another name."""
+    if not store.exists():
+        return
+    kept = store.with_name(f"feedback.{time.strftime('%Y%m%d-%H%M%S')}.sqlite")
+    shutil.move(store, kept)
+    for extra in ("-wal", "-shm"):
+        store.with_name(store.name + extra).unlink(missing_ok=True)
+    reporter.say(f"  the earlier votes are kept in {kept}")
+
+
+def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> None:
+    """Write `results.json`: the figures of the evaluation, and what everything cost."""
+    done = {stage.name: stage.folder.finished() or {} for stage in stages}
+    facts = {name: dict(stage.get("facts", {})) for name, stage in done.items()}
+    figures = facts.pop("evaluate", {})
+    write_json(
+        run_folder / "results.json",
+        {
+            "schema": RESULTS_SCHEMA,
+            "name": recipe.name,
+            "seed": recipe.seed,
+            "world": recipe.world.name if recipe.world else None,
+            "seconds": {
+                "total": round(sum(stage.get("wall", 0.0) for stage in done.values()), 2),
+                "stages": {name: round(stage.get("wall", 0.0), 2) for name, stage in done.items()},
+            },
+            "throughput": {name: throughput(stage.get("totals", {})) for name, stage in done.items()},
+            "peak_rss_mb": round(
+                max((s.get("peak_mb", {}).get("rss", 0.0) for s in done.values()), default=0)
+            ),
+            **figures,
+            "stages": facts,
+            "machine": next((s["machine"] for s in done.values() if "machine" in s), ""),
+            "threads": next((s["threads"] for s in done.values() if "threads" in s), None),
+            "versions": versions(),
+        },
+    )
+
+
+def throughput(totals: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, tokens and tokens per second by activity."""
+    seconds, tokens = totals.get("seconds", {}), totals.get("tokens", {})
+    return {
+        activity: {
+            "seconds": round(spent, 2),
+            "tokens": tokens.get(activity) or None,
+            "tokens_per_s": round(tokens[activity] / spent) if tokens.get(activity) and spent else None,
+        }
+        for activity, spent in seconds.items()
+    }
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, or None where there is none."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return value

@@ -1,0 +1,29 @@
+"""The base model of a run that was given none: the embedded tiny Llama, trained from scratch on a world's corpus."""
+
+from __future__ import annotations
+
+from concordant.data.batches import Example
+from concordant.data.template import Template
+from concordant.models.load import save_model
+from concordant.models.tiny import tiny_llama, train_tokenizer
+from concordant.pipeline.context import Context
+from concordant.pipeline.stages.fitting import fit_stage
+from concordant.pipeline.stages.sft import demonstration_row
+from concordant.train.objectives.sft import sft_objective
+
+
+def run(context: Context) -> dict[str, float]:
+    """Train tokenizer and model on the answers of the corpus: the world's questions are not worth learning."""
+    assert context.recipe.pretrain is not None
+    corpus = context.material.corpus()
+    texts = [m.content for demo in corpus for m in demo.prompt.messages]
+    tokenizer = train_tokenizer([*texts, *(demo.completion.text for demo in corpus)])
+    context.template = Template(tokenizer)
+    examples = [Example((demonstration_row(context.template, demo),)) for demo in corpus]
+    model = tiny_llama(tokenizer, context.recipe.model.embedded, context.recipe.seed)
+    model.to(context.machine.device)
+    last = fit_stage(
+        context, model, examples, sft_objective(model), context.recipe.pretrain, title="pretraining"
+    )
+    save_model(model, tokenizer, context.folder.model)
+    return {"loss": last["loss"], "parameters": sum(p.numel() for p in model.parameters())}

@@ -1,0 +1,77 @@
+"""Candidates from the fine-tuned model, and labelers who rank them; or the pairs that came with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from concordant.data.types import Prompt
+from concordant.feedback.imports import import_preferences
+from concordant.feedback.labelers import collect
+from concordant.feedback.simulated import simulated_labelers
+from concordant.feedback.store import Store
+from concordant.feedback.summary import summarise
+from concordant.models.load import load_policy
+from concordant.pipeline.context import Context
+from concordant.pipeline.stages.sampling import completion_of, sampler_of, with_ids
+
+CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on with the next chunk
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Fill the run's feedback store."""
+    with Store.open(context.store_path) as store:
+        given = context.material.preferences()
+        if given:
+            with context.timed("store"):
+                import_preferences(store, given, labeler="imported")
+        else:
+            sample_candidates(context, store)
+            ask_labelers(context, store)
+        return summarise(store)
+
+
+def sample_candidates(context: Context, store: Store) -> None:
+    """Sample completions of the prompts and make a ranking task of each prompt's."""
+    settings, recipe = context.recipe.feedback, context.recipe
+    path = context.model_path(context.start)
+    model = load_policy(path).to(context.machine.device)
+    limit = recipe.policy.completion if recipe.policy else 64
+    sampler = sampler_of(context, model, completion=limit, temperature=settings.temperature)
+    prompts = _repeated(context.material.prompts(), settings.prompts)
+    asked = with_ids(context, prompts, model, limit, where="data.prompts")
+    chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
+    with context.reporter.activity("sampling candidates", len(asked), "prompts") as progress:
+        for number, chunk in enumerate(chunks):
+            seed = recipe.seed * 1_000_003 + 500_000 + number
+            with context.timed("sample") as timer:
+                rollout = sampler.sample([ids for _, ids in chunk], samples=settings.completions, seed=seed)
+                timer.tokens = rollout.tokens
+            with context.timed("store"):
+                producer = {"stage": context.start, "temperature": settings.temperature, "seed": seed}
+                rows = [
+                    (chunk[s.prompt][0], completion_of(context, s), producer | {"row": s.prompt}, s.ended)
+                    for s in rollout.samples
+                ]
+                ids = store.add_completions(rows)
+                k = settings.completions
+                groups = [ids[i : i + k] for i in range(0, len(ids), k)]
+                kind = "pairwise" if k == 2 else "ranking"
+                store.create_tasks(kind, groups, need=settings.votes, policy={"selector": "random"})
+            progress.to(min(len(asked), (number + 1) * CHUNK))
+            context.stop.check()
+
+
+def ask_labelers(context: Context, store: Store) -> None:
+    """Let the recipe's labelers vote on every open task; they lease and submit as people do."""
+    world = context.material.world
+    assert world is not None, "planning refuses simulated labelers without a world"
+    labelers = simulated_labelers(context.recipe.feedback.labelers, world.gold, seed=context.recipe.seed)
+    total = store.counts()["tasks_open"]
+    with context.timed("label"), context.reporter.activity("labeling", total, "tasks") as progress:
+        collect(store, labelers, seed=context.recipe.seed, progress=lambda done, _total: progress.to(done))
+
+
+def _repeated(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
+    """`n` prompts: the first ones, or all of them as often as it takes."""
+    return [prompts[i % len(prompts)] for i in range(n)]

@@ -1,0 +1,57 @@
+"""What the stages that learn from fixed data share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from concordant.data.batches import Example
+from concordant.pipeline.context import Context, Totals
+from concordant.train.checkpoint import Checkpoint, load_checkpoint
+from concordant.train.config import FitConfig
+from concordant.train.fit import fit
+from concordant.train.learner import Group, Learner, Objective
+from concordant.train.step import Step
+
+
+def fit_stage(
+    context: Context,
+    model: Any,
+    examples: Sequence[Example],
+    objective: Objective,
+    config: FitConfig,
+    *,
+    title: str,
+) -> dict[str, float]:
+    """Fit `model` on examples, from the stage's checkpoint if there is one; returns the last metrics."""
+    learner = Learner(
+        [Group("model", model, config.optimizer.lr)],
+        config.optimizer,
+        total_steps=config.total_steps(len(examples)),
+        tokens=config.tokens,
+        pad_id=context.template.pad_id,
+        machine=context.machine,
+    )
+    resume(context, learner)
+
+    def checkpoint(_step: Step) -> Checkpoint:
+        return Checkpoint(learner.state(), {})
+
+    steps = fit(learner, examples, objective, config, seed=context.recipe.seed)
+    last: dict[str, float] = {}
+    for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
+        last = dict(step.metrics)
+    return last
+
+
+def resume(context: Context, learner: Learner) -> dict[str, Any]:
+    """Restore the learner and the totals from the stage's checkpoint; returns its facts, empty for a fresh start."""
+    found = load_checkpoint(context.folder.checkpoint)
+    facts = dict(found.facts) if found else {}
+    step = int(facts.get("step", 0))
+    context.folder.cut_steps(step)
+    if found:
+        learner.load_state(found.tensors, int(facts.get("optimizer_steps", step)))
+        context.totals = Totals.of(facts)
+        context.reporter.say(f"  taken up again after step {step}")
+    return facts

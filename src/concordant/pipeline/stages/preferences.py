@@ -1,0 +1,48 @@
+"""From the view of the votes to rows a loss can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from concordant.data.batches import Example, Pair, Row
+from concordant.data.template import Template
+from concordant.data.types import Completion, Preference, Prompt
+
+
+def examples_of(template: Template, preferences: Iterable[Preference]) -> list[Example]:
+    """One example per group of pairs (a ranking, or a single pair), each of its completions one row."""
+    groups: dict[str, list[Preference]] = {}
+    for number, preference in enumerate(preferences):
+        groups.setdefault(preference.group or f"#{number}", []).append(preference)
+    return [_example(template, pairs) for pairs in groups.values()]
+
+
+def _example(template: Template, preferences: Sequence[Preference]) -> Example:
+    prompt = preferences[0].prompt
+    prompt_ids = tuple(template.prompt_ids(prompt.messages))
+    numbers: dict[tuple[str, tuple[int, ...] | None, str], int] = {}
+    rows: list[Row] = []
+
+    def number(completion: Completion) -> int:
+        key = (completion.id, completion.tokens, completion.text)
+        if key not in numbers:
+            numbers[key] = len(rows)
+            rows.append(Row(prompt_ids, completion_ids(template, prompt, completion)))
+        return numbers[key]
+
+    pairs = tuple(
+        Pair(number(p.chosen), number(p.rejected), p.p_chosen, p.weight, p.margin) for p in preferences
+    )
+    return Example(tuple(rows), pairs)
+
+
+def completion_ids(template: Template, prompt: Prompt, completion: Completion) -> tuple[int, ...]:
+    """The token ids as sampled, or those of the text where it came from elsewhere."""
+    if completion.tokens is not None:
+        return completion.tokens
+    return tuple(template.completion_ids(prompt.messages, completion.text))
+
+
+def fitting(examples: Sequence[Example], limit: int) -> list[Example]:
+    """Examples whose rows all fit into the context."""
+    return [e for e in examples if all(row.length <= limit for row in e.rows)]

@@ -1,0 +1,1 @@
+"""Two loops, `fit` and `improve`, their objectives, the learner and its checkpoints."""

@@ -1,0 +1,31 @@
+"""The first loop: learning from fixed data. Stages differ only in the objective passed in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from concordant.data.batches import Example, epochs
+from concordant.train.config import FitConfig
+from concordant.train.learner import Learner, Objective
+from concordant.train.step import Step
+
+
+def fit(
+    learner: Learner, examples: Sequence[Example], objective: Objective, config: FitConfig, *, seed: int
+) -> Iterator[Step]:
+    """Take optimiser steps until the learner has taken as many as the config asks for.
+
+    The k-th batch depends on the data, the seed and k alone, so a learner that was restored from
+    a checkpoint goes on exactly where it stopped.
+    """
+    total = config.total_steps(len(examples))
+    for number, rows in enumerate(epochs(len(examples), config.batch, total, seed), start=1):
+        if number <= learner.steps:
+            continue
+        begin = time.perf_counter()
+        batch = [examples[i] for i in rows]
+        metrics = learner.backward(batch, objective)
+        metrics |= learner.step()
+        tokens = sum(row.length for example in batch for row in example.rows)
+        yield Step(number, total, metrics, tokens, {"train": time.perf_counter() - begin})

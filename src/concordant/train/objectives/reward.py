@@ -1,0 +1,39 @@
+"""Reward modelling: the preferred completion should score higher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from concordant.core.preferences import bradley_terry_loss
+from concordant.data.batches import Counts, MicroBatch
+from concordant.models.forward import sequence_scores
+from concordant.train.learner import Objective
+
+
+def reward_objective(reward_model: Any, *, centering: float) -> Objective:
+    """Bradley–Terry on every comparison of an example, weighted; each row is scored once.
+
+    A ranking of K completions is one example with up to K(K-1)/2 comparisons of weight
+    2/(K(K-1)), so that a prompt counts once however many completions it has (Ouyang et al. 2022).
+    """
+
+    def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
+        scores = sequence_scores(reward_model, batch.ids_BT, batch.attention_BT, batch.last_B)
+        chosen, rejected = scores[batch.chosen_M], scores[batch.rejected_M]
+        with_margin = bool((batch.margin_M != 0).any())
+        loss = bradley_terry_loss(
+            chosen,
+            rejected,
+            counts.pairs,
+            p_chosen=None if with_margin else batch.p_chosen_M,
+            margin=batch.margin_M if with_margin else None,
+            weight=batch.weight_M,
+            centering=centering,
+        )
+        won = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        return loss, {"reward/accuracy": (won * batch.weight_M).sum() / counts.pairs}
+
+    return objective

@@ -1,0 +1,62 @@
+"""Where scores come from. A new source is one class with a `score` method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from concordant.data.batches import micro_batches
+from concordant.data.types import Prompt
+from concordant.models.forward import sequence_scores
+from concordant.models.hardware import Machine
+from concordant.rollout.rollout import Rollout
+
+
+class Reward(Protocol):
+    """Anything that judges completions."""
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+        """One score per completion of the rollout, (N,) in fp32 on the CPU; higher is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """Scores token ids with a reward model that shares the policy's tokenizer."""
+
+    model: Any
+    pad_id: int
+    tokens: int  # most tokens in one forward pass
+    machine: Machine
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+        """See `Reward`."""
+        scores = torch.zeros(len(rollout.samples))
+        examples = [sample.example for sample in rollout.samples]
+        for batch in micro_batches(examples, self.tokens, self.pad_id):
+            moved = batch.to(self.machine.device)
+            with self.machine.autocast():
+                part = sequence_scores(self.model, moved.ids_BT, moved.attention_BT, moved.last_B)
+            scores[batch.index_B] = part.cpu()
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreNorm:
+    """Shift and scale of raw scores, frozen for a whole run."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, scores: Tensor) -> ScoreNorm:
+        """Mean and deviation of the scores of the reference's own completions."""
+        return cls(float(scores.mean()), max(float(scores.std()), 1e-6))
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        return (scores - self.mean) / self.std

@@ -1,0 +1,1 @@
+"""Embedded worlds with an exact gold reward, for tests, teaching and monitors."""

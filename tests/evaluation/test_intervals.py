@@ -1,0 +1,107 @@
+import math
+import random
+
+import pytest
+
+from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
+
+
+def test_mean_without_clusters_is_the_textbook_error():
+    mean = mean_of([1.0, 2.0, 3.0, 4.0])  # sd = sqrt(5/3), se = sd / 2
+    assert mean.mean == 2.5
+    assert mean.se == pytest.approx(math.sqrt(5 / 3) / 2)
+    assert mean.n == 4
+    assert mean.low == pytest.approx(2.5 - 1.96 * mean.se, abs=1e-4)
+
+
+def test_copies_of_a_prompt_add_no_certainty():
+    once = mean_of([0.0, 1.0, 5.0])
+    copied = mean_of([0.0, 1.0, 5.0] * 7, clusters=["a", "b", "c"] * 7)
+    assert copied.se == pytest.approx(once.se)
+    assert mean_of([0.0, 1.0, 5.0] * 7).se < once.se / 2  # what ignoring the clusters would claim
+
+
+def test_clusters_of_unequal_size_by_hand():
+    # mean 1.5; cluster sums of deviations: a (0-1.5)+(2-1.5) = -1, b (3-1.5) + (1-1.5) = 1
+    mean = mean_of([0, 2, 3, 1], clusters=["a", "a", "b", "b"])
+    assert mean.se == pytest.approx(math.sqrt(2 / 1 * (1 + 1)) / 4)
+
+
+def test_one_cluster_has_no_error_and_json_says_null():
+    mean = mean_of([1.0, 2.0], clusters=["a", "a"])
+    assert math.isnan(mean.se)
+    assert mean.sign == 0
+    assert mean.as_dict() == {"mean": 1.5, "se": None, "n": 2}
+    assert math.isnan(Mean.from_dict(mean.as_dict()).se)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    draw = random.Random(0)
+    covered = 0
+    for _ in range(400):
+        prompts = [draw.gauss(0, 1) for _ in range(40)]
+        values = [(p, prompt + draw.gauss(0, 1)) for p, prompt in enumerate(prompts) for _ in range(4)]
+        mean = mean_of([v for _, v in values], [p for p, _ in values])
+        covered += mean.low < 0 < mean.high
+    assert 0.91 <= covered / 400 <= 0.985
+
+
+def test_gap_is_paired_on_shared_prompts():
+    # differences 1, 1, 4: mean 2, sd sqrt(3), se 1
+    paired = gap([11, 21, 34], [10, 20, 30], ["x", "y", "z"], ["x", "y", "z"])
+    assert paired == Mean(2.0, pytest.approx(1.0), 3)
+    assert gap([11, 21, 34], [10, 20, 30]).se > 8
+
+
+def test_gap_ignores_the_order_of_the_prompts():
+    assert gap([1, 2, 4], [5, 3, 3], ["x", "y", "z"], ["z", "y", "x"]).se == pytest.approx(
+        gap([1, 2, 4], [3, 3, 5], ["x", "y", "z"], ["x", "y", "z"]).se
+    )
+
+
+def test_gap_of_different_prompts_is_independent():
+    a, b = [1.0, 2.0, 3.0], [0.0, 4.0]
+    expected = math.hypot(mean_of(a).se, mean_of(b).se)
+    assert gap(a, b, ["u", "v", "w"], ["x", "y"]).se == pytest.approx(expected)
+    assert gap(a, b).se == pytest.approx(expected)
+    assert mean_of(a).minus(mean_of(b)).se == pytest.approx(expected)
+
+
+def test_gap_keeps_prompts_that_stand_on_one_side_only():
+    partial = gap([1.0, 2.0, 9.0], [1.0, 2.0], ["x", "y", "z"], ["x", "y"])
+    assert partial.mean == pytest.approx(4.0 - 1.5)
+    assert partial.n == 3
+
+
+def test_sign_is_decided_by_the_interval():
+    assert [Mean(0.2, 0.05, 9).sign, Mean(0.09, 0.05, 9).sign, Mean(-0.2, 0.05, 9).sign] == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(0, 50, 0.0, 0.0713), (0, 100, 0.0, 0.0370), (0, 300, 0.0, 0.0126), (50, 100, 0.4038, 0.5962)],
+)
+def test_wilson_matches_known_intervals(successes, n, low, high):
+    rate = wilson(successes, n)
+    assert (rate.low, rate.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_wilson_without_trials_knows_nothing():
+    assert wilson(0, 0).as_dict() == {"rate": None, "low": 0.0, "high": 1.0, "n": 0}
+
+
+def test_wilson_takes_half_successes():
+    assert wilson(2.5, 5).rate == 0.5
+
+
+@pytest.mark.parametrize("arguments", [(3, 2), (-1, 2)])
+def test_wilson_rejects_impossible_counts(arguments):
+    with pytest.raises(ValueError, match="successes of"):
+        wilson(*arguments)
+
+
+def test_empty_and_mismatched_input_is_an_error():
+    with pytest.raises(ValueError, match="non-empty"):
+        mean_of([])
+    with pytest.raises(ValueError, match="2 values but 1"):
+        mean_of([1.0, 2.0], ["x"])

@@ -1,0 +1,381 @@
+"""The store: votes are kept for ever, counted once, blind, and in the order that was shown."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+from concordant.feedback.leasing import LEASE_MS
+from concordant.feedback.store import Store
+from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip
+
+PRODUCER = {"policy": "sft", "seed": 0}
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with Store.open(tmp_path / "feedback.sqlite", clock=clock) as opened:
+        yield opened
+
+
+def fill(store: Store, n: int, k: int = 2, kind: str = "pairwise", need: int = 1) -> list[str]:
+    """`n` tasks of `k` completions each; return their ids."""
+    prompts = [Prompt.user(f"question {i}") for i in range(n)]
+    sampled = [
+        (p, Completion(f"answer {j}", tokens=(j, 7)), PRODUCER, True) for p in prompts for j in range(k)
+    ]
+    ids = store.add_completions(sampled)
+    created = store.create_tasks(kind, [ids[i : i + k] for i in range(0, n * k, k)], need=need)
+    return [task for task in created.ids if task is not None]
+
+
+def answer(store: Store, labeler: str) -> str:
+    """Prefer what was shown first in the next task; return the id of the vote."""
+    lease = store.lease(labeler)
+    assert lease is not None
+    vote = Vote(lease.comparison.task_id, prefer(lease.comparison.completions[0].id))
+    return store.submit(lease.token, f"key of {lease.token}", vote).vote_id
+
+
+def state(store: Store, task: str) -> tuple[int, str]:
+    with store.reading() as connection:
+        row = connection.execute(text("SELECT n_done, state FROM task WHERE id = :id"), {"id": task}).one()
+    return row.n_done, row.state
+
+
+def test_settings_of_every_connection(store: Store) -> None:
+    with store.reading() as connection:
+        asked = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked]
+    assert found == ["wal", 1, 1, 5000]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE vote SET payload = '{}'",
+        "DELETE FROM vote",
+        "INSERT OR REPLACE INTO vote SELECT * FROM vote",
+        "UPDATE audit SET verb = 'nothing'",
+        "DELETE FROM audit",
+    ],
+)
+def test_votes_and_audit_refuse_change(store: Store, statement: str) -> None:
+    fill(store, 1)
+    answer(store, store.add_labeler("ada", "human"))
+    with pytest.raises(IntegrityError, match="kept for ever"), store.writing() as connection:
+        connection.exec_driver_sql(statement)
+    assert store.counts()["votes"] == 1
+
+
+def test_votes_for_nothing_are_refused(store: Store) -> None:
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"), store.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO task_completion (task, completion, position) VALUES ('no', 'no', 0)"
+        )
+
+
+def test_retraction_is_a_newer_vote_and_opens_the_task(store: Store) -> None:
+    (task,) = fill(store, 1)
+    ada = store.add_labeler("ada", "human")
+    first = answer(store, ada)
+    assert state(store, task) == (1, "done")
+    assert store.lease(ada) is None
+    store.retract(first)
+    assert state(store, task) == (0, "open")
+    assert store.counts()["votes"] == 2
+    assert store.counts()["live_votes"] == 0
+    with pytest.raises(UserError, match="no live vote"):
+        store.retract(first)
+    answer(store, ada)  # ada may answer again, and the chain stays one
+    assert state(store, task) == (1, "done")
+    assert (store.counts()["votes"], store.counts()["live_votes"]) == (3, 1)
+
+
+def test_order_is_stable_recorded_and_balanced(store: Store) -> None:
+    tasks = fill(store, 600)
+    ada, bob = store.add_labeler("ada", "human"), store.add_labeler("bob", "human")
+    leases = store.lease_many(ada, 300)
+    again = store.lease_many(ada, 300)
+    orders = {one.comparison.task_id: [c.id for c in one.comparison.completions] for one in leases}
+    assert orders == {one.comparison.task_id: [c.id for c in one.comparison.completions] for one in again}
+    store.submit_many(
+        [
+            Submission(
+                one.token, one.token, Vote(one.comparison.task_id, prefer(orders[one.comparison.task_id][0]))
+            )
+            for one in leases
+        ]
+    )
+    with store.reading() as connection:
+        recorded = connection.execute(text("SELECT task, json(shown) AS shown FROM vote")).all()
+    assert {row.task: row.shown for row in recorded} == {
+        task: str(order).replace("'", '"').replace(" ", "") for task, order in orders.items()
+    }
+    both = leases + store.lease_many(bob, 300)
+    assert len({one.comparison.task_id for one in both}) == len(tasks)
+    first = Counter(one.comparison.completions[0].text for one in both)
+    assert abs(first["answer 0"] - 300) < 3 * (600 * 0.25) ** 0.5
+
+
+def test_two_labelers_get_different_orders(store: Store) -> None:
+    fill(store, 60, k=3, kind="ranking", need=2)
+    seen = []
+    for name in ("ada", "bob"):
+        leases = store.lease_many(store.add_labeler(name, "human"), 60)
+        seen.append({one.comparison.task_id: [c.text for c in one.comparison.completions] for one in leases})
+    same = sum(seen[0][task] == seen[1][task] for task in seen[0])
+    assert 1 <= same <= 25  # one in six by chance
+
+
+def test_need_is_respected_and_nobody_gets_a_task_twice(store: Store) -> None:
+    tasks = fill(store, 7, need=3)
+    names = [store.add_labeler(f"labeler {i}", "human") for i in range(5)]
+    seen: dict[str, list[str]] = {name: [] for name in names}
+    busy = True
+    while busy:
+        busy = False
+        for name in names:
+            if (lease := store.lease(name)) is not None:
+                busy = True
+                seen[name].append(lease.comparison.task_id)
+                answer(store, name)
+    assert all(len(set(given)) == len(given) for given in seen.values())
+    assert Counter(task for given in seen.values() for task in given) == dict.fromkeys(tasks, 3)
+    assert all(state(store, task) == (3, "done") for task in tasks)
+
+
+def test_live_leases_count_against_need_and_expired_ones_do_not(store: Store, clock: Clock) -> None:
+    (task,) = fill(store, 1)
+    ada, bob = store.add_labeler("ada", "human"), store.add_labeler("bob", "human")
+    late = store.lease(ada)
+    assert late is not None
+    assert store.lease(bob) is None
+    clock.now += LEASE_MS
+    answer(store, bob)
+    winner = late.comparison.completions[0].id
+    receipt = store.submit(late.token, "late", Vote(task, prefer(winner)))
+    assert receipt.extra  # the work of a labeler who was slow is kept all the same
+    assert state(store, task) == (2, "done")
+
+
+def test_an_expired_lease_keeps_its_token(store: Store, clock: Clock) -> None:
+    fill(store, 1)
+    ada = store.add_labeler("ada", "human")
+    before = store.lease(ada)
+    clock.now += 2 * LEASE_MS
+    after = store.lease(ada)
+    assert before is not None
+    assert after is not None
+    assert (after.token, after.comparison) == (before.token, before.comparison)
+    assert after.expires > before.expires
+
+
+def test_a_released_task_goes_to_the_next(store: Store) -> None:
+    fill(store, 1)
+    ada, bob = store.add_labeler("ada", "human"), store.add_labeler("bob", "human")
+    store.release(store.lease_many(ada, 1))
+    assert store.lease(bob) is not None
+
+
+def test_a_key_handed_in_twice_counts_once(store: Store) -> None:
+    (task,) = fill(store, 1, need=2)
+    ada = store.add_labeler("ada", "human")
+    lease = store.lease(ada)
+    assert lease is not None
+    vote = Vote(task, prefer(lease.comparison.completions[0].id))
+    twice = store.submit_many([Submission(lease.token, "k", vote)] * 2)
+    third = store.submit(lease.token, "k", vote)
+    assert twice[0] == twice[1]
+    assert third.repeated
+    assert third.vote_id == twice[0].vote_id
+    assert store.counts()["votes"] == 1
+    with pytest.raises(UserError, match="without a lease"):
+        store.submit(lease.token, "another key", vote)
+
+
+def test_a_skip_leaves_the_task_to_others(store: Store) -> None:
+    (task,) = fill(store, 1)
+    ada, bob = store.add_labeler("ada", "human"), store.add_labeler("bob", "human")
+    lease = store.lease(ada)
+    assert lease is not None
+    store.submit(lease.token, "k", Vote(task, skip("not my field")))
+    assert store.lease(ada) is None
+    assert state(store, task) == (0, "open")
+    answer(store, bob)
+    assert state(store, task) == (1, "done")
+
+
+def test_nobody_judges_a_completion_of_their_own(store: Store) -> None:
+    ada, bob = store.add_labeler("ada", "human"), store.add_labeler("bob", "human")
+    prompt = Prompt.user("q")
+    own = store.add_completions([(prompt, Completion("mine"), {}, True)], source="human", author=ada)
+    other = store.add_completions([(prompt, Completion("theirs"), PRODUCER, True)])
+    store.create_tasks("pairwise", [own + other])
+    assert store.lease(ada) is None
+    assert store.lease(bob) is not None
+
+
+@pytest.mark.parametrize(
+    ("payload", "complaint"),
+    [
+        (ranking([["a"], ["b"]]), "type 'ranking'"),
+        (prefer("somebody else"), "winner"),
+        (prefer("x") | {"winner": None}, "winner"),
+        (both_bad() | {"verdict": "left"}, "verdict 'left'"),
+        (both_bad() | {"strength": 4}, "strength 4"),
+        (both_bad() | {"left": 1}, "unknown key 'left'"),
+    ],
+)
+def test_payloads_that_do_not_answer_the_task(
+    store: Store, payload: dict[str, object], complaint: str
+) -> None:
+    (task,) = fill(store, 1)
+    lease = store.lease(store.add_labeler("ada", "human"))
+    assert lease is not None
+    with pytest.raises(UserError, match=complaint) as caught:
+        store.submit(lease.token, "k", Vote(task, payload))
+    assert task in caught.value.where
+    assert store.counts()["votes"] == 0
+
+
+def test_a_ranking_must_hold_each_completion_once(store: Store) -> None:
+    (task,) = fill(store, 1, k=3, kind="ranking")
+    lease = store.lease(store.add_labeler("ada", "human"))
+    assert lease is not None
+    a, b, c = (one.id for one in lease.comparison.completions)
+    for tiers in ([[a], [b]], [[a], [b], [c], [a]], [[a, b, "d"]]):
+        with pytest.raises(UserError, match="not of the completions shown"):
+            store.submit(lease.token, "k", Vote(task, ranking(tiers)))
+    store.submit(lease.token, "k", Vote(task, ranking([[a, b], [c]], unacceptable=[c])))
+    assert state(store, task) == (1, "done")
+
+
+def test_writing_again_adds_nothing(store: Store) -> None:
+    first = fill(store, 5, k=3, kind="ranking")
+    before = store.counts()
+    assert fill(store, 5, k=3, kind="ranking") == first
+    assert store.counts() == before
+
+
+def test_completions_differ_by_producer_and_tokens(store: Store) -> None:
+    prompt = Prompt.user("q")
+    rows = [
+        (prompt, Completion("yes", tokens=(1,)), PRODUCER, True),
+        (prompt, Completion("yes", tokens=(2,)), PRODUCER, True),
+        (prompt, Completion("yes", tokens=(1,)), PRODUCER | {"seed": 1}, True),
+        (prompt, Completion("yes", tokens=(1,)), PRODUCER, True),
+    ]
+    ids = store.add_completions(rows)
+    assert len(set(ids)) == 3
+    assert ids[0] == ids[3]
+
+
+def test_equal_texts_are_shown_once_and_counted(store: Store) -> None:
+    prompt, other = Prompt.user("q"), Prompt.user("p")
+    texts = ["a", "b", "a", "c"]
+    ids = store.add_completions([(prompt, Completion(t, (i,)), PRODUCER, True) for i, t in enumerate(texts)])
+    created = store.create_tasks("ranking", [ids, [ids[0], ids[2]]])
+    assert (created.added, created.alike, created.too_few) == (1, 2, 1)
+    assert created.ids[1] is None
+    lease = store.lease(store.add_labeler("ada", "human"))
+    assert lease is not None
+    assert sorted(c.text for c in lease.comparison.completions) == ["a", "b", "c"]
+    stranger = store.add_completions([(other, Completion("z"), PRODUCER, True)])
+    for groups, complaint in (
+        ([[ids[0], stranger[0]]], "2 prompts"),
+        ([[ids[0], "missing"]], "no completion has the id missing"),
+        ([ids], "a pairwise task of 3"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            store.create_tasks("pairwise", groups)
+
+
+def test_asking_for_more_labelers_opens_a_task(store: Store) -> None:
+    (task,) = fill(store, 1)
+    answer(store, store.add_labeler("ada", "human"))
+    assert fill(store, 1, need=2) == [task]
+    assert state(store, task) == (1, "open")
+    assert [(one.missing, len(one.answered_by)) for one in store.unfinished()] == [(1, 1)]
+
+
+def test_urgent_tasks_come_first(store: Store) -> None:
+    fill(store, 20)
+    prompt = Prompt.user("urgent")
+    ids = store.add_completions([(prompt, Completion(t), PRODUCER, True) for t in "ab"])
+    created = store.create_tasks("pairwise", [ids], priority=1)
+    lease = store.lease(store.add_labeler("ada", "human"))
+    assert lease is not None
+    assert lease.comparison.task_id == created.ids[0]
+
+
+def test_an_open_store_survives_being_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.sqlite"
+    with Store.open(path) as store:
+        fill(store, 2)
+    with Store.open(f"sqlite:///{path}") as store:
+        assert store.counts()["tasks_open"] == 2
+        with store.writing() as connection:
+            connection.exec_driver_sql("UPDATE project SET schema_version = 99")
+    with pytest.raises(UserError, match="layout 99"):
+        Store.open(path)
+
+
+def test_places_that_cannot_hold_a_store(tmp_path: Path) -> None:
+    (tmp_path / "notes.sqlite").write_text("this is not a database, it is a text of some length " * 9)
+    for address, complaint in (
+        ("sqlite://", "cannot live here"),
+        ("postgresql://user:secret@host/db", "cannot live here"),
+        (tmp_path / "nowhere" / "feedback.sqlite", "unable to open"),
+        (tmp_path / "notes.sqlite", "not a database"),
+    ):
+        with pytest.raises(UserError, match=complaint) as caught:
+            Store.open(address)
+        assert "secret" not in str(caught.value)
+
+
+def test_many_writers_at_once(store: Store) -> None:
+    """Eight threads, 20 tasks of three votes each: no lock errors, none over-assigned, all counted."""
+    tasks = fill(store, 20, need=3)
+    labelers = [store.add_labeler(f"labeler {i}", "human") for i in range(8)]
+    failures: list[BaseException] = []
+
+    def work(labeler: str) -> None:
+        try:
+            while (lease := store.lease(labeler)) is not None:
+                vote = Vote(lease.comparison.task_id, prefer(lease.comparison.completions[0].id))
+                store.submit(lease.token, lease.token, vote)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(labeler,)) for labeler in labelers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert store.counts()["votes"] == 60
+    assert all(state(store, task) == (3, "done") for task in tasks)
