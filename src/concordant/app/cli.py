@@ -43,7 +43,10 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, help_text: str, run: str, *options: Callable[[argparse.ArgumentParser], None]) -> None:
         command = commands.add_parser(
-            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", formatter_class=_Help
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            formatter_class=_Help,
         )
         for option in options:
             option(command)
@@ -56,7 +59,13 @@ def parser() -> argparse.ArgumentParser:
     add("evaluate", "measure the models of a run again", "running:evaluate", _run, _overrides)
     add("report", "write the report of a run", "reporting:report", _run, _against)
     add("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", _run, _chat)
-    add("export", "copy a model of a run to a folder of its own, with a card", "exporting:export", _run, _export)
+    add(
+        "export",
+        "copy a model of a run to a folder of its own, with a card",
+        "exporting:export",
+        _run,
+        _export,
+    )
     add("doctor", "check this machine", "doctoring:doctor")
     return top
 
@@ -99,10 +108,16 @@ def _data(command: argparse.ArgumentParser) -> None:
         help="what the rows are; auto = recognise it from the columns",
     )
     command.add_argument(
-        "--columns", nargs="*", default=[], metavar="OURS=YOURS", help="names of your columns, e.g. chosen=good"
+        "--columns",
+        nargs="*",
+        default=[],
+        metavar="OURS=YOURS",
+        help="names of your columns, e.g. chosen=good",
     )
     command.add_argument("--split", default=None, help="split of a data set with several")
-    command.add_argument("--tokenizer", default=None, metavar="MODEL", help="count tokens with this tokenizer")
+    command.add_argument(
+        "--tokenizer", default=None, metavar="MODEL", help="count tokens with this tokenizer"
+    )
 
 
 def _against(command: argparse.ArgumentParser) -> None:
@@ -119,7 +134,9 @@ def _chat(command: argparse.ArgumentParser) -> None:
     stages = ("base", "sft", "policy")
     command.add_argument("--stage", choices=stages, default="policy", help="whom to talk to")
     command.add_argument("--compare", choices=stages, default=None, help="a second one, side by side")
-    command.add_argument("--temperature", type=float, default=1.0, help="sampling temperature; 0 = most likely")
+    command.add_argument(
+        "--temperature", type=float, default=1.0, help="sampling temperature; 0 = most likely"
+    )
     command.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
     command.add_argument("--seed", type=int, default=0, help="fixes the answers")
 

@@ -7,7 +7,6 @@ Legend: B rows, T columns, C completion columns, V vocabulary, H hidden size.
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,17 +15,13 @@ from torch import Tensor, nn
 
 def bare(model: nn.Module) -> Any:
     """The transformers model inside a PEFT wrapper, or the model itself. Adapters stay active inside it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-@lru_cache(maxsize=64)
-def _parameters(kind: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
+    wrapped: Any = model
+    return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
 
 
 def parameters_of(model: nn.Module) -> frozenset[str]:
     """Names of the arguments that the model's forward pass knows."""
-    return _parameters(type(bare(model)))
+    return frozenset(inspect.signature(bare(model).forward).parameters)
 
 
 def positions(attention_BT: Tensor) -> Tensor:

@@ -121,9 +121,8 @@ class Context:
             self.log(step)
             yield step
             progress.to(step.number, headline(step.metrics))
-            if self.stop.requested:
-                save(step)
-            elif every and step.number % every == 0 and step.number < step.total:
+            due = every > 0 and step.number % every == 0 and step.number < step.total
+            if due or self.stop.requested:
                 save(step)
             self.stop.check()
         if progress is not None:

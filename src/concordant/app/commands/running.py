@@ -160,7 +160,9 @@ def _run(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None
         with stop.listening():
             ran = execute(recipe, folder, terminal, stop)
     except Interrupted:
-        again = " ".join(["concordant run", str(recipe_path), *words, *(["--run", str(given)] if given else [])])
+        again = " ".join(
+            ["concordant run", str(recipe_path), *words, *(["--run", str(given)] if given else [])]
+        )
         terminal.say(f"stopped; nothing is lost. Go on with: {again}")
         return 0
     if not ran:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,11 +12,11 @@ import torch
 from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, describe, gold_gap, gold_mean, kl_to_reference, unique_of_16
-from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
+from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
-from concordant.feedback.summary import summarise
 from concordant.feedback.store import Store
+from concordant.feedback.summary import summarise
 from concordant.models.forward import sequence_scores
 from concordant.models.load import load_policy, load_reward_model
 from concordant.pipeline.context import Context
@@ -183,7 +184,7 @@ def gaps(main: dict[str, list[Answer]]) -> dict[str, Any]:
     names = list(main)
     return {
         f"{after}_minus_{before}": gold_gap(main[after], main[before]).as_dict()
-        for before, after in zip(names, names[1:], strict=False)
+        for before, after in pairwise(names)
         if main[after][0].gold is not None
     }
 
@@ -222,8 +223,9 @@ def _disjoint_pairs(groups: Sequence[Sequence[Answer]]) -> Iterator[tuple[float,
     """Score and gold differences of pairs that share no answer, so that they are nearly independent."""
     for group in groups:
         for a, b in zip(group[::2], group[1::2], strict=True):
-            assert a.gold and b.gold and a.score is not None and b.score is not None
-            yield a.score - b.score, a.gold.total - b.gold.total
+            assert a.gold is not None
+            assert b.gold is not None
+            yield (a.score or 0.0) - (b.score or 0.0), a.gold.total - b.gold.total
 
 
 def measure_best_of_n(study: Study) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Talking to a stage of a run on the terminal, or to two stages side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from concordant.app.commands.running import recipe_of
+from concordant.data.types import Message
+from concordant.errors import UserError
+from concordant.pipeline.context import base_path, generation_stop_ids
+from concordant.pipeline.recipe import load_recipe, parse_overrides
+
+
+class Talker:
+    """A stage's model with its side of the conversation."""
+
+    def __init__(self, run_folder: Path, stage: str, temperature: float, tokens: int) -> None:
+        from concordant.data.template import Template, load_tokenizer
+        from concordant.models.hardware import probe
+        from concordant.models.load import context_length, load_policy
+        from concordant.rollout.inline import InlineSampler
+
+        recipe_path, overrides = recipe_of(run_folder)
+        recipe = load_recipe(recipe_path, parse_overrides(overrides))
+        path = stage_model(run_folder, stage, base_path(recipe))
+        machine = probe(recipe.machine)
+        self.name = stage
+        self.template = Template(
+            load_tokenizer(path),
+            chat_template=recipe.model.chat_template or None,
+            stop_ids=generation_stop_ids(path),
+        )
+        model = load_policy(path).to(machine.device)
+        self.room = context_length(model) - tokens
+        self.sampler = InlineSampler(
+            model,
+            stop_ids=self.template.stop_ids,
+            pad_id=self.template.pad_id,
+            limit=tokens,
+            machine=machine,
+            temperature=temperature or 1.0,
+            greedy=temperature == 0,
+        )
+        self.messages: tuple[Message, ...] = ()
+
+    def answer(self, text: str, seed: int) -> str:
+        """The answer to the next user turn; the oldest turns are forgotten when the context is full."""
+        messages = (*self.messages, Message("user", text))
+        ids = self.template.prompt_ids(messages)
+        while len(ids) > self.room and len(messages) > 2:
+            messages = messages[2:]
+            ids = self.template.prompt_ids(messages)
+        if len(ids) > self.room:
+            return f"(that is {len(ids)} tokens; there is room for {self.room})"
+        sample = self.sampler.sample([tuple(ids)], seed=seed).samples[0]
+        answer = self.template.text(sample.completion)
+        self.messages = (*messages, Message("assistant", answer))
+        return answer
+
+
+def stage_model(run_folder: Path, stage: str, base: str) -> str:
+    """The model folder of a finished stage."""
+    for folder in sorted((run_folder / "stages").glob(f"*-{stage}")):
+        if (folder / "stage.json").is_file() and (folder / "model").is_dir():
+            return str(folder / "model")
+    if stage == "base" and base:
+        return base
+    done = sorted(
+        f.name.partition("-")[2] for f in (run_folder / "stages").glob("*") if (f / "model").is_dir()
+    )
+    raise UserError(
+        f"this run has no finished stage {stage!r}",
+        where=str(run_folder),
+        expected=f"one of {', '.join(done) or 'none yet'}",
+        fix=f"--stage {done[-1]}" if done else "run its recipe first",
+    )
+
+
+def chat(arguments: argparse.Namespace, console: Console) -> int:
+    """Read turns until the end of input; /new starts over."""
+    names = [arguments.stage, *([arguments.compare] if arguments.compare else [])]
+    talkers = [Talker(arguments.run_folder, n, arguments.temperature, arguments.tokens) for n in names]
+    console.print(f"talking to {' and '.join(names)}; /new starts over, Ctrl-D ends", style="dim")
+    turn = 0
+    while True:
+        try:
+            text = console.input("[bold]you:[/] " if console.is_terminal else "").strip()
+        except EOFError:
+            return 0
+        if text == "/new":
+            for talker in talkers:
+                talker.messages = ()
+        elif text:
+            turn += 1
+            _show(console, [(t.name, t.answer(text, arguments.seed + turn)) for t in talkers])
+
+
+def _show(console: Console, answers: list[tuple[str, str]]) -> None:
+    """Model text is shown as it is, never as terminal markup."""
+    panels: list[Any] = [Panel(Text(_plain(text)), title=name, title_align="left") for name, text in answers]
+    if console.is_terminal:
+        console.print(Columns(panels, equal=True, expand=True) if len(panels) > 1 else panels[0])
+    else:
+        for name, text in answers:
+            console.print(f"{name}: {_plain(text)}", markup=False, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Without control characters, which could steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

@@ -1,0 +1,124 @@
+"""The report of a run, and the few lines of it that stand on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from concordant.app.commands.running import recipe_of
+from concordant.errors import UserError
+from concordant.files import write_text
+from concordant.pipeline.folder import read_jsonl
+from concordant.pipeline.run import read_json
+
+MODELS = ("base", "sft", "policy", "ideal")
+
+
+def report(arguments: argparse.Namespace, console: Console) -> int:
+    """Write `report.html` into the run directory."""
+    path = write_report(arguments.run_folder, arguments.against)
+    console.print(summary(arguments.run_folder))
+    console.print(f"report: {path}", highlight=False)
+    return 0
+
+
+def write_report(run_folder: Path, against: Path | None = None) -> Path:
+    """Render the report; without `against`, the run of the same recipe without overrides is compared with."""
+    from concordant.app.report.render import render
+
+    run = report_input(run_folder)
+    other = against or plain_sibling(run_folder)
+    path = run_folder / "report.html"
+    write_text(path, render(run, report_input(other) if other else None))
+    return path
+
+
+def plain_sibling(run_folder: Path) -> Path | None:
+    """The finished run of the same recipe without overrides beside this one, if there is one."""
+    known = read_json(run_folder / "run.json") or {}
+    if not known.get("overrides"):
+        return None
+    sibling = run_folder.parent / str(known.get("name"))
+    same = sibling.resolve() == run_folder.resolve()
+    return sibling if not same and (sibling / "results.json").is_file() else None
+
+
+def report_input(run_folder: Path) -> Any:
+    """Everything the report reads, from the run directory alone."""
+    from concordant.app.report.source import ReportInput
+
+    recipe_of(run_folder)  # says so if this is not a run directory
+    results = read_json(run_folder / "results.json")
+    if results is None:
+        raise UserError(
+            "this run has no results yet",
+            where=str(run_folder),
+            expected="results.json, which the last stage writes",
+            fix=f"concordant run {run_folder / 'recipe.toml'} --run {run_folder}",
+        )
+    steps = {
+        folder.name.partition("-")[2]: read_jsonl(folder / "steps.jsonl")
+        for folder in sorted((run_folder / "stages").iterdir())
+        if folder.is_dir()
+    }
+    resolved = run_folder / "resolved.toml"
+    recipe = tomllib.loads(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
+    return ReportInput(
+        name=run_folder.name, recipe=recipe, results=results, steps=steps, samples=results.get("samples", [])
+    )
+
+
+def summary(run_folder: Path) -> Table:
+    """The models of a run in one table."""
+    results = read_json(run_folder / "results.json") or {}
+    models = {name: figures for name, figures in results.get("models", {}).items() if name in MODELS}
+    with_gold = any("gold" in figures for figures in models.values())
+    table = Table(title=f"{results.get('name')}, seed {results.get('seed')}", title_justify="left")
+    for column in (
+        "model",
+        *(["gold"] if with_gold else []),
+        "score",
+        "KL",
+        "length",
+        "unique of 16",
+        "ends",
+    ):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, figures in models.items():
+        gold = [_interval(figures.get("gold"))] if with_gold else []
+        unique = figures.get("distinct", {}).get("unique_of_16")
+        table.add_row(
+            name,
+            *gold,
+            _interval(figures.get("score")),
+            _interval(figures.get("kl")),
+            _interval(figures.get("length"), 1),
+            "" if unique is None else f"{unique:.2f}",
+            f"{figures['eos_rate']['rate']:.0%}",
+        )
+    table.caption = _reward_line(results.get("reward_model"))
+    return table
+
+
+def _interval(mean: dict[str, Any] | None, digits: int = 2) -> str:
+    """A mean with half its 95 % interval."""
+    if mean is None or mean.get("mean") is None:
+        return ""
+    error = mean.get("se")
+    half = f" ± {1.96 * error:.{digits}f}" if error is not None else ""
+    return f"{mean['mean']:.{digits}f}{half}"
+
+
+def _reward_line(reward: dict[str, Any] | None) -> str | None:
+    if not reward:
+        return None
+    low, high = reward["accuracy_ci"]
+    return (
+        f"reward model: accuracy {reward['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {reward['n']} held-out pairs, "
+        f"log-loss {reward['log_loss']:.3f} (chance {reward['chance_log_loss']:.3f})"
+    )
