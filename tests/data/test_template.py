@@ -135,6 +135,15 @@ def test_pad_equal_to_eos_or_outside_the_model_is_replaced(minimind: Any, shared
     assert Template(gpt2, vocab_size=50257).pad_id < 50257
 
 
+def test_pad_is_no_character_that_a_text_may_hold() -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"ÿ": 0, "hi": 1, "<end>": 2}, unk_token="hi"))
+    template = Template(transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>"))
+    assert template.pad_id == template.end_id == 2
+    assert any("pad equals end-of-sequence" in note for note in template.notes)
+
+
 def test_stop_ids_hold_what_the_generation_config_adds(shared_data: Path) -> None:
     template = Template(load_tokenizer(str(shared_data / "stories260K")), stop_ids=[1, 2])
     assert template.stop_ids == {1, 2}

@@ -43,6 +43,7 @@ class Answer:
 
     model: str
     split: str
+    draw: int  # which draw of a prompt this answers; answers to one draw are not independent
     prompt: Prompt
     text: str
     length: int  # tokens, end-of-sequence included
@@ -59,6 +60,7 @@ class Answer:
         return {
             "model": self.model,
             "split": self.split,
+            "draw": self.draw,
             "prompt_id": self.prompt.id,
             "family": self.prompt.family,
             "prompt": [message.as_dict() for message in self.prompt.messages],
@@ -98,11 +100,15 @@ def _padded(rows: Sequence[Sequence[float]], shape: torch.Size) -> Tensor:
 
 
 def describe(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The figures of one model on one set of prompts; gold and score where they are known."""
-    prompts = [answer.prompt.id for answer in answers]
+    """The figures of one model on one set of prompts; gold and score where they are known.
+
+    Errors are clustered by draw. A world's prompts are drawn independently, so the same question
+    drawn twice is two draws; several completions of one draw would be one.
+    """
+    draws = [answer.draw for answer in answers]
 
     def mean(value: Callable[[Answer], float]) -> dict[str, Any]:
-        return mean_of([value(answer) for answer in answers], prompts).as_dict()
+        return mean_of([value(answer) for answer in answers], draws).as_dict()
 
     figures = {
         "kl": mean(lambda a: a.kl),
@@ -116,7 +122,7 @@ def describe(answers: Sequence[Answer]) -> dict[str, Any]:
     if all(answer.gold is not None for answer in answers):
         figures["gold"] = gold_mean(answers).as_dict()
         figures["gold_parts"] = {
-            part: mean_of([getattr(a.gold, part) for a in answers], prompts).as_dict() for part in PARTS
+            part: mean_of([getattr(a.gold, part) for a in answers], draws).as_dict() for part in PARTS
         }
         figures["gold_by_family"] = {
             family: gold_mean([a for a in answers if a.prompt.family == family]).as_dict()
@@ -126,17 +132,17 @@ def describe(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def gold_mean(answers: Sequence[Answer]) -> Mean:
-    """Mean gold with its standard error, clustered by prompt."""
-    return mean_of([_total(a) for a in answers], [a.prompt.id for a in answers])
+    """Mean gold with its standard error, clustered by draw."""
+    return mean_of([_total(a) for a in answers], [a.draw for a in answers])
 
 
 def gold_gap(better: Sequence[Answer], worse: Sequence[Answer]) -> Mean:
-    """Mean gold of one model less that of another, paired by prompt."""
+    """Mean gold of one model less that of another, paired by draw: both answered the same list of prompts."""
     return gap(
         [_total(a) for a in better],
         [_total(a) for a in worse],
-        [a.prompt.id for a in better],
-        [a.prompt.id for a in worse],
+        [a.draw for a in better],
+        [a.draw for a in worse],
     )
 
 

@@ -81,7 +81,7 @@ class Study:
     ) -> Answer:
         text = self.context.template.text(sample.completion)
         gold = self.context.material.gold(prompt, text)
-        return Answer(name, split, prompt, text, len(sample.completion), sample.ended, kl, score, gold)
+        return Answer(name, split, sample.prompt, prompt, text, len(sample.completion), sample.ended, kl, score, gold)
 
 
 def run(context: Context) -> dict[str, Any]:
