@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -42,5 +42,8 @@ class DataConfig(Config):
     """Prompts for sampling; empty = the prompts of the preferences."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of prompts kept out of training; which ones depends on a hash of the prompt alone."""
+    overlong: Literal["trim_prompt_left", "drop", "error"] = "trim_prompt_left"
+    """Rows longer than the context: the prompt loses its oldest tokens, the row is left out, or the run stops.
+    How many there were is always said; the end of an answer is never cut."""
     skip_bad_rows: bool = False
     """Count and report rows that cannot be read as given, and go on without them."""

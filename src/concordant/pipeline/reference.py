@@ -30,7 +30,8 @@ def _section(model: type[BaseModel], path: str) -> Iterator[str]:
     """A table of plain keys, then the sections inside."""
     title = f"`[{path}]`" if path else "Top level"
     text = (model.__doc__ or "").strip().splitlines()
-    yield f"\n## {title}\n\n{text[0] if path and text else ''}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+    yield f"\n## {title}\n\n{text[0] if path and text else ''}\n\n"
+    yield "| key | type | default | meaning |\n|---|---|---|---|\n"
     inner = []
     for name, field in model.model_fields.items():
         section = _inner(field)

@@ -213,6 +213,7 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
         {
             "schema": RESULTS_SCHEMA,
             "name": recipe.name,
+            "command": (read_json(run_folder / "run.json") or {}).get("command", ""),
             "seed": recipe.seed,
             "world": recipe.world.name if recipe.world else None,
             "seconds": {

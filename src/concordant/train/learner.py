@@ -19,7 +19,7 @@ from concordant.models.hardware import Machine
 from concordant.train.config import OptimizerConfig
 
 Objective = Callable[[MicroBatch, Counts], tuple[Tensor, Mapping[str, Tensor]]]
-"""From a micro-batch and the denominators of its optimiser step to loss and metrics, which add up over micro-batches."""
+"""From a micro-batch and the denominators of its optimiser step to the loss and metrics, which add up."""
 
 MAX_SKIPPED = 5
 

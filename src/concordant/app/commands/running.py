@@ -154,7 +154,11 @@ def _run(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None
     plan(recipe, folder)  # mistakes in the recipe come before anything is written
     _quiet_libraries()
     open_run(recipe, folder, recipe_path.read_text(encoding="utf-8"))
-    write_json(folder / "run.json", (read_json(folder / "run.json") or {}) | {"overrides": list(words)})
+    command = " ".join(
+        ["concordant run", str(recipe_path), *words, *(["--run", str(given)] if given else [])]
+    )
+    known = read_json(folder / "run.json") or {}
+    write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
     stop = StopRequest()
     try:
         with stop.listening():

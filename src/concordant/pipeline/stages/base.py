@@ -8,6 +8,7 @@ from concordant.models.load import save_model
 from concordant.models.tiny import tiny_llama, train_tokenizer
 from concordant.pipeline.context import Context
 from concordant.pipeline.stages.fitting import fit_stage
+from concordant.pipeline.stages.lengths import fit_examples
 from concordant.pipeline.stages.sft import demonstration_row
 from concordant.train.objectives.sft import sft_objective
 
@@ -19,9 +20,13 @@ def run(context: Context) -> dict[str, float]:
     texts = [m.content for demo in corpus for m in demo.prompt.messages]
     tokenizer = train_tokenizer([*texts, *(demo.completion.text for demo in corpus)])
     context.template = Template(tokenizer)
-    examples = [Example((demonstration_row(context.template, demo),)) for demo in corpus]
+    examples = [
+        Example((demonstration_row(context.template, demo, context.recipe.model.embedded.context),))
+        for demo in corpus
+    ]
     model = tiny_llama(tokenizer, context.recipe.model.embedded, context.recipe.seed)
     model.to(context.machine.device)
+    examples = fit_examples(context, examples, context.limit(model), what="chats of the corpus")
     last = fit_stage(
         context, model, examples, sft_objective(model), context.recipe.pretrain, title="pretraining"
     )

@@ -20,7 +20,8 @@ from concordant.feedback.summary import summarise
 from concordant.models.forward import sequence_scores
 from concordant.models.load import load_policy, load_reward_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.preferences import examples_of, fitting
+from concordant.pipeline.stages.lengths import fit_examples
+from concordant.pipeline.stages.preferences import examples_of
 from concordant.pipeline.stages.reward import split_preferences
 from concordant.pipeline.stages.sampling import sampler_of, with_ids
 from concordant.rollout.rollout import Rollout, Sample
@@ -81,7 +82,9 @@ class Study:
     ) -> Answer:
         text = self.context.template.text(sample.completion)
         gold = self.context.material.gold(prompt, text)
-        return Answer(name, split, sample.prompt, prompt, text, len(sample.completion), sample.ended, kl, score, gold)
+        return Answer(
+            name, split, sample.prompt, prompt, text, len(sample.completion), sample.ended, kl, score, gold
+        )
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -95,7 +98,7 @@ def run(context: Context) -> dict[str, Any]:
         model = load_reward_model(str(context.inputs["reward"].model)).to(device)
         reward = RewardModel(model, context.template.pad_id, config.tokens, context.machine)
     splits = {
-        split: with_ids(context, prompts, reference, config.completion, where="evaluation prompts")
+        split: with_ids(context, prompts, reference, config.completion, what="evaluation prompts")
         for split, prompts in context.material.evaluation(config.prompts).items()
     }
     study = Study(context, config, reference, reward, splits)
@@ -195,7 +198,12 @@ def measure_reward(study: Study, groups: dict[str, list[list[Answer]]]) -> dict[
     assert study.reward is not None
     context = study.context
     _, held_out = split_preferences(context)
-    examples = fitting(examples_of(context.template, held_out), context.limit(study.reward.model))
+    examples = fit_examples(
+        context,
+        examples_of(context.template, held_out),
+        context.limit(study.reward.model),
+        what="held-out preferences",
+    )
     deltas: list[float] = []
     p_chosen: list[float] = []
     weights: list[float] = []

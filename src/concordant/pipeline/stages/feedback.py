@@ -39,7 +39,7 @@ def sample_candidates(context: Context, store: Store) -> None:
     limit = recipe.policy.completion if recipe.policy else 64
     sampler = sampler_of(context, model, completion=limit, temperature=settings.temperature)
     prompts = _repeated(context.material.prompts(), settings.prompts)
-    asked = with_ids(context, prompts, model, limit, where="data.prompts")
+    asked = with_ids(context, prompts, model, limit)
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
     with context.reporter.activity("sampling candidates", len(asked), "prompts") as progress:
         for number, chunk in enumerate(chunks):

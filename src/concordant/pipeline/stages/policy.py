@@ -41,7 +41,7 @@ def run(context: Context) -> dict[str, Any]:
         context.machine,
     )
     sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
-    prompts = with_ids(context, context.material.prompts(), policy, config.completion, where="data.prompts")
+    prompts = with_ids(context, context.material.prompts(), policy, config.completion)
     norm = reference_scores(sampler, reward, prompts, config, seed=recipe.seed)
     critic = make_critic(policy, reward, norm, config).to(context.machine.device)
     learner = Learner(

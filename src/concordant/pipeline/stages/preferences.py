@@ -41,8 +41,3 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
     if completion.tokens is not None:
         return completion.tokens
     return tuple(template.completion_ids(prompt.messages, completion.text))
-
-
-def fitting(examples: Sequence[Example], limit: int) -> list[Example]:
-    """Examples whose rows all fit into the context."""
-    return [e for e in examples if all(row.length <= limit for row in e.rows)]

@@ -9,7 +9,8 @@ from concordant.feedback.views import preferences
 from concordant.models.load import add_adapter, new_reward_model, save_model
 from concordant.pipeline.context import Context
 from concordant.pipeline.stages.fitting import fit_stage
-from concordant.pipeline.stages.preferences import examples_of, fitting
+from concordant.pipeline.stages.lengths import fit_examples
+from concordant.pipeline.stages.preferences import examples_of
 from concordant.train.objectives.reward import reward_objective
 
 
@@ -22,19 +23,7 @@ def run(context: Context) -> dict[str, float]:
     examples = examples_of(template, training)
     model = new_reward_model(context.model_path(context.start), pad_id=template.pad_id, seed=recipe.seed)
     model.to(context.machine.device)
-    limit = context.limit(model)
-    kept = fitting(examples, limit)
-    if not kept:
-        raise UserError(
-            f"none of the {len(examples)} preferences fits into {limit} tokens",
-            where="the feedback store",
-            expected="shorter rows",
-            fix="raise model.length, or take a model with a longer context",
-        )
-    if len(kept) < len(examples):
-        context.reporter.say(
-            f"  {len(examples) - len(kept)} of {len(examples)} preferences left out: longer than {limit} tokens"
-        )
+    kept = fit_examples(context, examples, context.limit(model), what="preferences")
     if recipe.model.adapter:
         model = add_adapter(model, recipe.model.adapter, recipe.seed)
     objective = reward_objective(model, centering=recipe.reward.centering)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from concordant.data.template import Overlong, fit
 from concordant.data.types import Completion, Prompt
-from concordant.errors import UserError
 from concordant.pipeline.context import Context
+from concordant.pipeline.stages.lengths import fit_all
 from concordant.rollout.inline import InlineSampler
 from concordant.rollout.rollout import Sample
+
+Asked = tuple[Prompt, tuple[int, ...]]
 
 
 def sampler_of(
@@ -28,26 +31,17 @@ def sampler_of(
 
 
 def with_ids(
-    context: Context, prompts: Sequence[Prompt], model: Any, completion: int, *, where: str
+    context: Context, prompts: Sequence[Prompt], model: Any, completion: int, *, what: str = "prompts"
 ) -> list[tuple[Prompt, tuple[int, ...]]]:
-    """Prompts with their token ids; those that leave no room for a completion are counted and left out."""
+    """Prompts with their token ids, each leaving room for a completion of so many tokens."""
     room = context.limit(model) - completion
     pairs = [(prompt, tuple(context.template.prompt_ids(prompt.messages))) for prompt in prompts]
-    kept = [(prompt, ids) for prompt, ids in pairs if len(ids) <= room]
-    if not kept:
-        longest = max((len(ids) for _, ids in pairs), default=0)
-        raise UserError(
-            f"none of the {len(pairs)} prompts leaves room for a completion",
-            where=where,
-            expected=f"prompts of at most {room} tokens (context {room + completion} less "
-            f"{completion} for the completion); the longest has {longest}",
-            fix="shorten the prompts or the completion limit, or take a model with a longer context",
-        )
-    if len(kept) < len(pairs):
-        context.reporter.say(
-            f"  {len(pairs) - len(kept)} of {len(pairs)} prompts left out: longer than {room} tokens"
-        )
-    return kept
+
+    def shorten(pair: Asked, overlong: Overlong) -> Asked | None:
+        ids = fit(pair[1], [()], room, overlong)
+        return None if ids is None else (pair[0], ids)
+
+    return fit_all(context, pairs, [len(ids) for _, ids in pairs], room, shorten, what=what)
 
 
 def completion_of(context: Context, sample: Sample) -> Completion:

@@ -1,0 +1,70 @@
+"""Rows that do not fit into the context: trimmed, left out or refused, and always counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from concordant.data.batches import Example
+from concordant.data.template import Overlong, fit
+from concordant.errors import UserError
+from concordant.pipeline.context import Context
+
+T = TypeVar("T")
+
+
+def fit_examples(context: Context, examples: Sequence[Example], limit: int, *, what: str) -> list[Example]:
+    """The examples that fit into `limit` tokens, prompts trimmed on the left where the recipe allows it."""
+
+    def shorten(example: Example, overlong: Overlong) -> Example | None:
+        prompts = {row.prompt for row in example.rows}
+        assert len(prompts) == 1, "the rows of an example share their prompt"
+        prompt = fit(prompts.pop(), [row.completion for row in example.rows], limit, overlong)
+        if prompt is None:
+            return None
+        return replace(example, rows=tuple(replace(row, prompt=prompt) for row in example.rows))
+
+    lengths = [max(row.length for row in example.rows) for example in examples]
+    return fit_all(context, examples, lengths, limit, shorten, what=what)
+
+
+def fit_all(
+    context: Context,
+    rows: Sequence[T],
+    lengths: Sequence[int],
+    limit: int,
+    shorten: Callable[[T, Overlong], T | None],
+    *,
+    what: str,
+) -> list[T]:
+    """Apply the recipe's policy for overlong rows and say how many there were."""
+    policy = context.recipe.data.overlong
+    overlong = [i for i, length in enumerate(lengths) if length > limit]
+    if overlong and policy == "error":
+        raise UserError(
+            f"{len(overlong)} of {len(rows)} {what} are longer than {limit} tokens",
+            where=f"the longest has {max(lengths)}",
+            expected="rows that fit, as data.overlong = 'error' asks",
+            fix="shorten them, raise model.length, or set data.overlong = 'trim_prompt_left' or 'drop'",
+        )
+    kept: list[T] = []
+    dropped = 0
+    for row, length in zip(rows, lengths, strict=True):
+        shorter = row if length <= limit else shorten(row, policy)
+        dropped += shorter is None
+        kept += [] if shorter is None else [shorter]
+    if not kept:
+        raise UserError(
+            f"none of the {len(rows)} {what} fits into {limit} tokens",
+            where=f"the shortest has {min(lengths, default=0)} tokens, the longest {max(lengths, default=0)}",
+            expected="rows that leave room for an answer",
+            fix="shorten them, raise model.length, or take a model with a longer context",
+        )
+    if overlong:
+        trimmed = len(overlong) - dropped
+        context.reporter.say(
+            f"  {len(overlong)} of {len(rows)} {what} are longer than {limit} tokens: "
+            f"{trimmed} with the oldest part of the prompt cut off, {dropped} left out"
+        )
+    return kept
