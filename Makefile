@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint acceptance format docs clean
+.PHONY: help demo test lint acceptance format docs style clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,9 @@ test: lint
 
 acceptance: $(READY)
 	@$(BIN)/python -m pytest -m acceptance -s tests/acceptance
+
+style: $(READY)
+	@$(BIN)/python benchmarks/style.py
 
 docs: $(READY)
 	@$(BIN)/python -m concordant.pipeline.reference > docs/recipe.md

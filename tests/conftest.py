@@ -25,3 +25,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data sets at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run of the tiny recipe, made through the command line. Read it; copy it to change it."""
+    from tiny_run import concordant, town_file
+
+    folder = tmp_path_factory.mktemp("finished")
+    done = concordant("run", town_file(folder), "--runs", folder / "runs")
+    assert done.status == 0, done.err
+    (folder / "terminal.txt").write_text(done.out, encoding="utf-8")
+    return folder / "runs" / "tiny"

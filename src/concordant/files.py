@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,25 +18,45 @@ from concordant.errors import UserError
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one clear message that names `path`."""
+    """Turn a full, broken or read-only disk into one clear message that names `path`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except UserError:
+        raise
+    except Exception as error:
+        number = _errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 "the disk is full",
                 where=str(path),
                 expected="room for the next file; what was complete before is untouched",
                 fix="free some space and run the same command again: it goes on from the last checkpoint",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(
                 "cannot write here",
                 where=str(path),
                 expected="a folder this user may write to",
                 fix="choose another place with --runs FOLDER",
             ) from error
+        if number == errno.EIO:
+            raise UserError(
+                "the disk does not take what is written",
+                where=str(path),
+                expected="a disk that works and has room; what was complete before is untouched",
+                fix="free some space, check the disk, and run the same command again",
+            ) from error
         raise
+
+
+def _errno(error: Exception) -> int | None:
+    """The system's number for an error; safetensors, tokenizers, shutil and SQLite only tell it in their text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if "disk I/O error" in str(error):
+        return errno.EIO  # SQLite, on a disk too full for its shared memory
+    told = re.search(r"(?:os error |\[Errno )(\d+)", str(error))
+    return int(told[1]) if told else None
 
 
 def _sync(path: Path) -> None:
@@ -52,9 +73,13 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        _sync(partial)
-        partial.replace(path)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            _sync(partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # half a file would only take up room
+            raise
         _sync(path.parent)
 
 
@@ -75,9 +100,10 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            for file in sorted(partial.rglob("*")):
+            for file in (*sorted(partial.rglob("*")), partial):
                 _sync(file)
-            old = path.with_name(path.name + ".old")
+            settle(path)
+            old = _old(path)
             shutil.rmtree(old, ignore_errors=True)
             if path.exists():
                 path.rename(old)
@@ -87,6 +113,16 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def settle(path: Path) -> None:
+    """Bring back the old folder where a crash came between its leaving and the new one's arriving."""
+    if not path.exists() and _old(path).is_dir():
+        _old(path).rename(path)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
 
 
 def sha256_of(value: Any) -> str:

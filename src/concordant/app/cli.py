@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from concordant import __version__
+from concordant.app.terminal import visible
 from concordant.errors import UserError
 
 Command = Callable[[argparse.Namespace, Console], int]
@@ -27,7 +28,11 @@ examples:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind each option, line breaks as written."""
+    """Defaults behind each option that has one, line breaks as written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default is None or action.default == [] or "default" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,9 +117,11 @@ def _data(command: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="OURS=YOURS",
-        help="names of your columns, e.g. chosen=good",
+        help="names of your columns, e.g. chosen=good (default: as they are)",
     )
-    command.add_argument("--split", default=None, help="split of a data set with several")
+    command.add_argument(
+        "--split", default=None, help="split of a data set with several (default: train, or the only one)"
+    )
     command.add_argument(
         "--tokenizer", default=None, metavar="MODEL", help="count tokens with this tokenizer"
     )
@@ -133,7 +140,9 @@ def _against(command: argparse.ArgumentParser) -> None:
 def _chat(command: argparse.ArgumentParser) -> None:
     stages = ("base", "sft", "policy")
     command.add_argument("--stage", choices=stages, default="policy", help="whom to talk to")
-    command.add_argument("--compare", choices=stages, default=None, help="a second one, side by side")
+    command.add_argument(
+        "--compare", choices=stages, default=None, help="a second one, side by side (default: nobody)"
+    )
     command.add_argument(
         "--temperature", type=float, default=1.0, help="sampling temperature; 0 = most likely"
     )
@@ -148,16 +157,30 @@ def _export(command: argparse.ArgumentParser) -> None:
     )
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; overrides may stand behind options, where argparse by itself does not look for them."""
+    top = parser()
+    arguments, rest = top.parse_known_args(argv)
+    if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for a mistake the user can mend."""
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
+    # Threads that wait by spinning are many times slower beside any other process; measured in docs/benchmarks.md.
+    # The OpenMP runtime reads this when torch is first imported, which has not happened yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     console = Console(soft_wrap=True)
     try:
         return _command(arguments.module)(arguments, console)
     except (UserError, tomllib.TOMLDecodeError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(visible(f"error: {error}"), markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,17 @@ from concordant.pipeline.reporter import Progress
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # reverse what is read
+
+
+def visible(text: str) -> str:
+    """Text that cannot steer the terminal: control characters and changes of direction become a mark."""
+    return "".join("\ufffd" if _steers(c) else c for c in text)
+
+
+def _steers(c: str) -> bool:
+    return c in _TURNING or (c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"))
+
 
 class Terminal:
     """The reporter of the command line; see `pipeline.reporter.Reporter`."""
@@ -28,7 +40,7 @@ class Terminal:
         self.console = console
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(visible(text), markup=False, highlight=False)
 
     @contextmanager
     def activity(self, title: str, total: int, unit: str) -> Iterator[Progress]:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from concordant.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -31,6 +33,8 @@ class Row:
     def __post_init__(self) -> None:
         if not self.prompt or not self.completion:
             raise ValueError("a row needs at least one prompt token and one completion token")
+        if self.loss_mask and len(self.loss_mask) != len(self.completion):
+            raise ValueError("the loss mask of a row needs one entry per completion token")
 
     @property
     def length(self) -> int:
@@ -51,6 +55,14 @@ class Pair:
     p_chosen: float = 1.0
     weight: float = 1.0
     margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.margin != 0.0 and self.p_chosen != 1.0:
+            raise UserError(
+                f"a preference with p_chosen {self.p_chosen:g} and margin {self.margin:g}",
+                expected="one of the two: each states how strong the preference is",
+                fix="remove p_chosen or margin",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +221,7 @@ def epochs(n: int, batch: int, steps: int, generator_seed: int) -> Iterator[list
     epoch = 0
     for _ in range(steps):
         while len(pending) < batch:
-            generator = torch.Generator().manual_seed(generator_seed * 100_003 + epoch)
+            generator = torch.Generator().manual_seed((generator_seed * 100_003 + epoch) % 2**63)
             pending += torch.randperm(n, generator=generator).tolist()
             epoch += 1
         yield pending[:batch]

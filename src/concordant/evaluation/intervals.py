@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from concordant.feedback.agreement import wilson_interval
+
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 %
 
 Array = npt.NDArray[np.float64]
@@ -135,9 +137,5 @@ def wilson(successes: float, n: float) -> Rate:
     """
     if n < 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}")
-    if n == 0:
-        return Rate(math.nan, 0.0, 1.0, 0)
-    rate, z2 = successes / n, Z95 * Z95
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    return Rate(rate, max(0.0, centre - half), min(1.0, centre + half), n)
+    low, high = wilson_interval(successes, n, Z95)
+    return Rate(successes / n if n else math.nan, low, high, n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from concordant.config import Config
 
@@ -16,10 +16,18 @@ class EmbeddedConfig(Config):
     """Transformer layers."""
     width: int = Field(64, ge=8)
     """Hidden size."""
-    heads: int = Field(4, ge=1)
-    """Attention heads; they divide the width."""
+    heads: int = Field(4, ge=1, validate_default=True)
+    """Attention heads; twice their number divides the width."""
     context: int = Field(128, ge=16)
     """Longest sequence in tokens."""
+
+    @field_validator("heads")
+    @classmethod
+    def _divide_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width")  # absent where it was refused itself
+        if width and width % (2 * heads):
+            raise ValueError(f"heads of which twice the number divides the width {width}")
+        return heads
 
 
 class AdapterConfig(Config):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concordant.models.forward import bare, hidden_states
+from concordant.models.forward import bare, hidden_states, scalar
 
 
 class TrunkCritic(nn.Module):
@@ -37,9 +37,7 @@ class TrunkCritic(nn.Module):
         self, ids_BT: Tensor, attention_BT: Tensor, start: int, policy_hidden_BCH: Tensor | None
     ) -> Tensor:
         """Values of the completion tokens, (B, C) in fp32."""
-        hidden = hidden_states(self.trunk, ids_BT, attention_BT)[:, start - 1 : -1]
-        values: Tensor = self.head(hidden.to(self.head.weight.dtype)).squeeze(-1)
-        return values.float()
+        return scalar(self.head, hidden_states(self.trunk, ids_BT, attention_BT)[:, start - 1 : -1])
 
 
 class SharedCritic(nn.Module):
@@ -58,8 +56,7 @@ class SharedCritic(nn.Module):
     ) -> Tensor:
         """Values of the completion tokens, (B, C) in fp32."""
         assert policy_hidden_BCH is not None, "a shared critic reads the policy's hidden states"
-        values: Tensor = self.head(policy_hidden_BCH.float()).squeeze(-1)
-        return values
+        return scalar(self.head, policy_hidden_BCH)
 
 
 Critic = TrunkCritic | SharedCritic

@@ -70,5 +70,14 @@ def sequence_scores(reward_model: nn.Module, ids_BT: Tensor, attention_BT: Tenso
     """
     hidden = hidden_states(reward_model, ids_BT, attention_BT)
     rows = torch.arange(len(last_B), device=hidden.device)
-    scores: Tensor = bare(reward_model).score(hidden[rows, last_B]).squeeze(-1)
-    return scores.float()
+    return scalar(bare(reward_model).score, hidden[rows, last_B])
+
+
+def scalar(head: nn.Module, hidden: Tensor) -> Tensor:
+    """What a head of one output says of each hidden state, in fp32 also where the trunk runs in bfloat16.
+
+    Three digits would be too few: scores and values are compared with each other.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        out: Tensor = head(hidden.to(next(head.parameters()).dtype))
+    return out.squeeze(-1).float()

@@ -56,18 +56,31 @@ def choose_threads() -> tuple[int, str]:
     return threads, f"measured: a step takes {one * 1e3:.1f} ms on 1 thread, {many * 1e3:.1f} ms on {cores}"
 
 
+def _device(name: str) -> torch.device:
+    """The device of this name, which has to be there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(
+            f"there is no kind of device called {name!r}",
+            expected="auto, cpu, cuda or cuda:N",
+            fix="set machine.device=auto",
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {name!r} is not available",
+            expected=f"a CUDA device that PyTorch can use; it finds {torch.cuda.device_count()}",
+            fix="set machine.device=cpu, or install a CUDA build of PyTorch",
+        )
+    return device
+
+
 def probe(config: MachineConfig) -> Machine:
     """Choose and set up the device; what the recipe states is taken as it is."""
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"device {name!r} is not available",
-            expected="a CUDA device that this build of PyTorch can use",
-            fix="set machine.device=cpu, or install a CUDA build of PyTorch",
-        )
+    device = _device(name)
     if config.threads:
         threads, reason = config.threads, "as set"
     else:

@@ -20,10 +20,12 @@ from concordant.models.forward import bare
 
 @contextmanager
 def _hub_errors(path: str) -> Iterator[None]:
-    """Turn what transformers says about a missing model into one clear message."""
+    """Turn what transformers says about a missing or damaged model into one clear message."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot load the model {path!r}: {first}",
@@ -32,9 +34,18 @@ def _hub_errors(path: str) -> Iterator[None]:
         ) from error
 
 
-def _load(kind: Any, path: str, **options: Any) -> Any:
+def _load(kind: Any, path: str, *, new: str = "", **options: Any) -> Any:
+    """Load all weights but those called `new`; transformers itself draws what it does not find at random."""
     with _hub_errors(path):
-        return kind.from_pretrained(path, use_safetensors=True, **options)
+        model, report = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True, **options)
+    missing = sorted(set(report["missing_keys"]) - {new})
+    if missing:
+        raise UserError(
+            f"the model {path!r} has no weights for {', '.join(missing[:3])}",
+            expected=f"all weights of a {type(model).__name__}",
+            fix="check that this is the right kind of model: a language model is not a reward model",
+        )
+    return model
 
 
 def load_policy(path: str, *, dtype: torch.dtype = torch.float32) -> Any:
@@ -51,7 +62,8 @@ def new_reward_model(path: str, *, pad_id: int, seed: int, dtype: torch.dtype = 
     """
     from transformers import AutoModelForSequenceClassification
 
-    model = _load(AutoModelForSequenceClassification, path, num_labels=1, dtype=dtype).eval()
+    kind = AutoModelForSequenceClassification
+    model = _load(kind, path, new="score.weight", num_labels=1, dtype=dtype).eval()
     model.config.pad_token_id = pad_id
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)

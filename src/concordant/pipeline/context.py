@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.pipeline.folder import StageFolder
-from concordant.pipeline.interrupt import StopRequest
+from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.material import FileMaterial, WorldMaterial
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from concordant.models.hardware import Machine
     from concordant.train.checkpoint import Checkpoint
     from concordant.train.step import Step
+
+STORE = "feedback.sqlite"  # of a run, in its directory
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Context:
     @property
     def store_path(self) -> Path:
         """The feedback store of the run."""
-        return self.run_folder / "feedback.sqlite"
+        return self.run_folder / STORE
 
     def model_path(self, stage: str) -> str:
         """Folder or hub name of the model a stage left; `base` may be a model that was given."""
@@ -84,14 +87,7 @@ class Context:
     @cached_property
     def template(self) -> Template:
         """How chats become token ids, the same in every stage."""
-        from concordant.data.template import Template, load_tokenizer
-
-        path = self.model_path("base")
-        return Template(
-            load_tokenizer(path),
-            chat_template=self.recipe.model.chat_template or None,
-            stop_ids=generation_stop_ids(path),
-        )
+        return template_of(self.recipe, self.model_path("base"))
 
     def limit(self, model: Any) -> int:
         """Longest sequence in tokens."""
@@ -113,20 +109,21 @@ class Context:
             facts = {**state.facts, "step": step.number, **self.totals.facts()}
             save_checkpoint(self.folder.checkpoint, Checkpoint(state.tensors, facts))
 
-        progress = None
-        for step in steps:
-            if progress is None:
-                manager = self.reporter.activity(title, step.total, "steps")
-                progress = manager.__enter__()
-            self.log(step)
-            yield step
-            progress.to(step.number, headline(step.metrics))
-            due = every > 0 and step.number % every == 0 and step.number < step.total
-            if due or self.stop.requested:
-                save(step)
-            self.stop.check()
-        if progress is not None:
-            manager.__exit__(None, None, None)
+        with ExitStack() as shown:
+            progress = None
+            for step in steps:
+                if progress is None:
+                    progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
+                self.log(step)
+                yield step
+                progress.to(step.number, headline(step.metrics))
+                if step.number == step.total:
+                    continue  # the stage is about to leave more than a checkpoint; the run stops behind it
+                stopping = self.stop.requested  # asked once: a stop without a checkpoint would lose steps
+                if stopping or (every > 0 and step.number % every == 0):
+                    save(step)
+                if stopping:
+                    raise Interrupted
 
     def log(self, step: Step) -> None:
         """Count a step's costs and append it to the stage's log."""
@@ -175,6 +172,17 @@ def base_path(recipe: Recipe) -> str:
     """The model a recipe starts from: a folder below data_root if there is one, else as it stands."""
     below = Path(recipe.data_root) / recipe.model.path
     return str(below) if below.is_dir() else recipe.model.path
+
+
+def template_of(recipe: Recipe, path: str) -> Template:
+    """How chats become token ids for the model at `path`, a folder or hub name."""
+    from concordant.data.template import Template, load_tokenizer
+
+    return Template(
+        load_tokenizer(path),
+        chat_template=recipe.model.chat_template or None,
+        stop_ids=generation_stop_ids(path),
+    )
 
 
 def generation_stop_ids(path: str) -> Sequence[int]:

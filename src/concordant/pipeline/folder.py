@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from concordant.files import disk_errors, write_json
+from concordant.errors import UserError
+from concordant.files import disk_errors, fresh_folder, write_json, write_text
 
 
 class StageFolder:
@@ -47,15 +48,19 @@ class StageFolder:
         begun = self._read("begun.json")
         return None if begun is None else str(begun["fingerprint"])
 
-    def begin(self, fingerprint: str) -> bool:
-        """Prepare the folder; True if a half-done stage of the same fingerprint is taken up again."""
-        if self.begun() == fingerprint and self.finished() is None:
-            return True
+    def half_done(self, fingerprint: str) -> bool:
+        """Whether a stage of this fingerprint was begun here and not finished."""
+        return self.begun() == fingerprint and self.finished() is None
+
+    def begin(self, fingerprint: str) -> None:
+        """Prepare the folder: empty, unless a half-done stage of the same fingerprint is taken up again."""
+        if self.half_done(fingerprint):
+            return
         with disk_errors(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
+            if self.path.exists():
+                shutil.rmtree(self.path)
             self.path.mkdir(parents=True)
         write_json(self.path / "begun.json", {"fingerprint": fingerprint})
-        return False
 
     def finish(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
         """Mark the stage as complete."""
@@ -64,12 +69,8 @@ class StageFolder:
 
     def adopt(self, donor: Path) -> None:
         """Take over a finished stage of another run: hard links where the disk allows, copies elsewhere."""
-        partial = self.path.with_name(self.path.name + ".partial")
-        with disk_errors(self.path):
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(donor, partial, copy_function=_link_or_copy)
-            shutil.rmtree(self.path, ignore_errors=True)
-            partial.rename(self.path)
+        with fresh_folder(self.path) as fresh:
+            shutil.copytree(donor, fresh, copy_function=_link_or_copy, dirs_exist_ok=True)
 
     def append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
@@ -82,21 +83,36 @@ class StageFolder:
             if file.is_file():
                 kept = [row for row in read_jsonl(file) if row.get("step", 0) <= last]
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-                file.write_text(text, encoding="utf-8")
+                write_text(file, text)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return value
+        return read_json(self.path / name)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of ours, or None where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(
+            "this file is damaged",
+            where=str(path),
+            expected="a JSON object, as concordant writes it",
+            fix="restore the file, or move its folder away and run again",
+        )
+    return value
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file of ours; a last line cut short by a crash is left out."""
     rows = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # Not splitlines: model text may hold U+2028 and other signs that it takes for the end of a line.
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

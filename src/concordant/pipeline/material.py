@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,13 +98,10 @@ class FileMaterial:
         self.data = recipe.data
         self.root = Path(recipe.data_root)
         self.problems: list[str] = []  # for the user, one line per file with rows left out
+        self._known: dict[str, list[Any]] = {}  # rows by recipe key: a run reads its files once
 
     def corpus(self) -> Sequence[Demonstration]:
-        raise UserError(
-            "there is nothing to pretrain the embedded model on",
-            expected="a model to start from, or a world",
-            fix='set model.path to a model folder, or [world] name = "town"',
-        )
+        raise AssertionError("planning refuses to pretrain without a world")
 
     def demonstrations(self) -> Sequence[Demonstration]:
         rows = self._read(read_demonstrations, self.data.demonstrations, "data.demonstrations")
@@ -134,12 +132,22 @@ class FileMaterial:
         return [prompt for _, prompt in sorted({prompt.id: prompt for prompt in found}.items())]
 
     def _read(self, read: Any, sources: Sequence[Source], key: str) -> list[Any]:
-        if not sources:
-            raise UserError(
-                f"this recipe needs {key}", expected="a file, folder or hub name", fix=f'{key} = "rows.jsonl"'
-            )
+        if key in self._known:
+            return self._known[key]
         rows: list[Any] = []
         for source in sources:
+            loaded = self._load(read, source, key)
+            rows += loaded.rows[: source.limit or None]
+            if loaded.dropped:
+                left_out = _account(source.path, loaded)
+                if left_out not in self.problems:
+                    self.problems.append(left_out)
+        self._known[key] = rows
+        return rows
+
+    def _load(self, read: Any, source: Source, key: str) -> Loaded[Any]:
+        """The rows of one source; what is wrong with them is said with the key of the recipe."""
+        try:
             loaded: Loaded[Any] = read(
                 source.path,
                 root=self.root,
@@ -147,12 +155,10 @@ class FileMaterial:
                 columns=source.columns,
                 strict=not self.data.skip_bad_rows,
             )
-            rows += loaded.rows[: source.limit or None]
-            if loaded.dropped:
-                left_out = _account(source.path, loaded)
-                if left_out not in self.problems:
-                    self.problems.append(left_out)
-        return rows
+        except UserError as error:
+            where = f"{error.where} ({key})" if error.where else key
+            raise UserError(error.what, where=where, expected=error.expected, fix=error.fix) from error
+        return loaded
 
 
 def _account(source: str, loaded: Loaded[Any]) -> str:
@@ -173,11 +179,19 @@ def source_fingerprints(sources: Sequence[Source], root: Path) -> list[dict[str,
 
 
 def content_fingerprint(path: Path) -> str:
+    """Digest of a file, or of all files below a folder; "hub" for what is not here."""
     if path.is_dir():
-        return "|".join(f"{p.name}:{content_fingerprint(p)}" for p in sorted(path.rglob("*")) if p.is_file())
+        files = (p for p in sorted(path.rglob("*")) if p.is_file())
+        return "|".join(f"{p.relative_to(path)}:{content_fingerprint(p)}" for p in files)
     if not path.is_file():
         return "hub"
-    size = path.stat().st_size
+    facts = path.stat()
+    return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, _mtime_ns: int, _inode: int) -> str:
+    """Each plan asks for every file several times; one that was not touched is read once."""
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         if size <= HASHED_WHOLE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,9 +11,10 @@ from typing import Any
 from concordant import __version__
 from concordant.errors import UserError
 from concordant.files import sha256_of
-from concordant.pipeline.context import base_path
-from concordant.pipeline.folder import StageFolder
+from concordant.pipeline.context import STORE, base_path
+from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.material import content_fingerprint, source_fingerprints
+from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.recipe import Recipe
 
 # Settings that change memory and time but not what is learnt.
@@ -62,48 +62,9 @@ def wanted(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name in STAGES if present[name])
 
 
-def check(recipe: Recipe) -> None:
-    """Refuse recipes whose parts do not fit together, before anything is run."""
-    if not recipe.model.path and recipe.pretrain is None:
-        raise UserError(
-            "this recipe has no model to start from",
-            expected="model.path, or a [pretrain] section for the embedded model",
-            fix='set model.path = "folder or hub name"',
-        )
-    if recipe.policy is not None and recipe.reward is None:
-        raise UserError(
-            "policy.algorithm = 'ppo' needs a reward model",
-            expected="a [reward] section",
-            fix="add [reward], or leave [policy] out",
-        )
-    if recipe.reward is not None and recipe.world is None and not recipe.data.preferences:
-        raise UserError(
-            "nobody says which answers are better",
-            expected="data.preferences, or a world with simulated labelers",
-            fix='set data.preferences = "pairs.jsonl"',
-        )
-    policy = recipe.policy
-    if policy is not None and policy.batch % policy.minibatches:
-        raise UserError(
-            f"policy.batch = {policy.batch} cannot be cut into {policy.minibatches} minibatches",
-            expected=f"a multiple, such as {policy.batch - policy.batch % policy.minibatches or policy.minibatches}",
-        )
-    if policy is not None and policy.kl_target is not None and policy.batch >= 5 * policy.kl_horizon:
-        raise UserError(
-            f"policy.kl_horizon = {policy.kl_horizon:g} is too short for a batch of {policy.batch}",
-            expected=f"more than {policy.batch / 5:g}, or the controller could drive kl_coef to zero",
-        )
-    if recipe.reward is not None and recipe.world is not None and recipe.data.preferences:
-        raise UserError(
-            "both a world and data.preferences are given",
-            expected="one of them",
-            fix="remove [world] to train on your files",
-        )
-
-
 def plan(recipe: Recipe, run_folder: Path, *, reuse: bool = True) -> list[Planned]:
     """What a run would do, stage by stage, and why."""
-    check(recipe)
+    check_recipe(recipe)
     fingerprints: dict[str, str] = {}
     stages: list[Planned] = []
     rebuilt: list[str] = []
@@ -124,6 +85,8 @@ def plan(recipe: Recipe, run_folder: Path, *, reuse: bool = True) -> list[Planne
         fingerprints[name] = sha256_of(parts)
         donor = find_donor(run_folder, folder.path.name, fingerprints[name]) if reuse else None
         action, why = _action(folder, fingerprints[name], [i for i in inputs if i in rebuilt], donor)
+        if name == "feedback" and action == "skip" and not (run_folder / STORE).is_file():
+            action, why = "rebuild", f"{STORE} is gone"
         if action != "skip":
             rebuilt.append(name)
         stages.append(Planned(name, folder, fingerprints[name], inputs, action, why, donor))
@@ -165,7 +128,9 @@ def settings(recipe: Recipe, name: str) -> dict[str, Any]:
         chosen["preferences"] = source_fingerprints(recipe.data.preferences, root)
     if name in ("feedback", "reward", "policy", "evaluate"):
         chosen[name] = values[name]
-    chosen["validation"] = [recipe.data.validation, recipe.data.skip_bad_rows]
+    chosen["overlong"] = recipe.data.overlong
+    if name != "base":
+        chosen["validation"] = [recipe.data.validation, recipe.data.skip_bad_rows]
     return _without_free(chosen)
 
 
@@ -179,8 +144,7 @@ def _votes(stages: list[Planned], run_folder: Path) -> str:
     """What identifies the votes there are, so that new ones make a new reward model."""
     feedback = next(stage for stage in stages if stage.name == "feedback")
     if feedback.action == "reuse" and feedback.donor is not None:
-        done = json.loads((feedback.donor / "stage.json").read_text(encoding="utf-8"))
-        return str(done["votes_digest"])
+        return votes_digest(feedback.donor.parents[1])
     if feedback.action != "skip":
         return "to be made"
     return votes_digest(run_folder)
@@ -191,18 +155,20 @@ def votes_digest(run_folder: Path) -> str:
     from concordant.feedback.store import Store
     from concordant.feedback.summary import digest
 
-    with Store.open(run_folder / "feedback.sqlite") as store:
+    with Store.open(run_folder / STORE) as store:
         return digest(store)
 
 
 def find_donor(run_folder: Path, stage: str, fingerprint: str) -> Path | None:
     """A finished stage with this fingerprint in another run beside this one."""
     for marker in sorted(run_folder.parent.glob(f"*/stages/{stage}/stage.json")):
-        if marker.parents[2] == run_folder:
+        run = marker.parents[2]
+        if run == run_folder or (stage.endswith("-feedback") and not (run / STORE).is_file()):
             continue
         try:
-            if json.loads(marker.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
-                return marker.parent
-        except (OSError, ValueError, KeyError):
-            continue
+            found = read_json(marker)
+        except (OSError, UserError):
+            continue  # another run's trouble is not ours
+        if found is not None and found.get("fingerprint") == fingerprint:
+            return marker.parent
     return None

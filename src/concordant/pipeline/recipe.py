@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ class PolicyConfig(PPOConfig):
 class Recipe(Config):
     """A whole run. A stage whose section is absent is not run."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
     """Names the run directory."""
     seed: int = Field(0, ge=0)
     """Fixes the world, the initial weights, the order of the data and every sample."""
@@ -74,7 +75,10 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(
-                f"{word!r} is not an override", expected="section.key=value, such as policy.kl_coef=0.1"
+                f"{word!r} is not an override",
+                where="the command line",
+                expected="section.key=value",
+                fix="write it like policy.kl_coef=0.1, without spaces around the equals sign",
             )
         overrides[key] = parse_value(value)
     return overrides
@@ -108,8 +112,21 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
             expected="a TOML file" + (f"; recipes there: {', '.join(sorted(names))}" if names else ""),
             fix=f"did you mean {folder / near[0]}?" if near else "check the path",
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot read this recipe: {error.strerror}",
+            where=str(path),
+            expected="a TOML file this user may read",
+            fix="check the path",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError("this recipe is not valid TOML", where=str(path), expected=str(error)) from None
+        message, line = str(error), re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+        raise UserError(
+            f"this recipe is not valid TOML: {message[: line.start()] if line else message}",
+            where=f"{path}:{line[1]}:{line[2]}" if line else str(path),
+            expected='lines such as key = 1, key = "text" and [section]',
+            fix="mend that line; text stands in quotes",
+        ) from None
     return make_recipe(with_overrides(values, overrides or {}), where=str(path))
 
 
@@ -137,7 +154,13 @@ def _explain(error: ValidationError, where: str) -> UserError:
             fix=f"did you mean {'.'.join((*place[:-1], near[0]))!r}?" if near else "remove it",
         )
     given = "" if first["type"] == "missing" else f", got {first['input']!r}"
-    return UserError(f"bad value for {dotted!r}{more}", where=where, expected=first["msg"].lower() + given)
+    message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return UserError(
+        f"bad value for {dotted!r}{more}",
+        where=where,
+        expected=message[0].lower() + message[1:] + given,
+        fix="set it in the recipe, or on the command line as KEY=VALUE",
+    )
 
 
 def _fields_at(path: Iterable[str]) -> list[str]:

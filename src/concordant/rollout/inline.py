@@ -3,7 +3,7 @@
 Every row of the batch ends in the same cache column (rows are padded on the left), so that one
 forward pass extends them all whatever their lengths. Finished rows are dropped and new prompts
 are prefilled into their places once enough places are free; columns that hold nothing but
-padding are cut off. A prompt sampled several times is prefilled once.
+padding are cut off. A prompt sampled several times is prefilled once, where its samples fit together.
 
 Legend: B live rows, T cache columns, V vocabulary, N all completions asked for.
 """
@@ -58,13 +58,13 @@ class InlineSampler:
         logprobs = torch.zeros(tokens.shape, device=self.machine.device)
         length = torch.zeros(len(tokens), dtype=torch.long, device=self.machine.device)
         # Prompts of similar length wait side by side, so that a prefill pads little.
-        queue = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        queue = sorted(range(len(tokens)), key=lambda n: len(prompts[n // samples]))
         live = _Live.empty(self.machine.device)
         while queue or len(live.rows):
             free = self.slots - len(live.rows)
-            if queue and free >= min(self.slots // 2, len(queue) * samples, self.slots):
-                take, queue = queue[: max(1, free // samples)], queue[max(1, free // samples) :]
-                live = live.join(self._prefill([prompts[i] for i in take], take, samples))
+            if queue and free >= max(1, min(self.slots // 2, len(queue))):
+                take, queue = queue[:free], queue[free:]
+                live = live.join(self._prefill(prompts, take, samples))
             drawn, logprobs_B = self._draw(live.logits_BV, generator)
             at = length[live.rows]
             tokens[live.rows, at] = drawn
@@ -100,14 +100,16 @@ class InlineSampler:
             logits: Tensor = self.model(use_cache=True, **given).logits[:, -1]
         return logits
 
-    def _prefill(self, prompts: list[tuple[int, ...]], numbers: list[int], samples: int) -> _Live:
-        """Run prompts through the model once each and repeat what comes out for their samples."""
+    def _prefill(self, prompts: Sequence[tuple[int, ...]], rows: list[int], samples: int) -> _Live:
+        """Run the prompts of these completions through the model once each and repeat what comes out."""
         from transformers import DynamicCache
 
         device = self.machine.device
-        width = max(map(len, prompts))
-        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-        lengths = torch.tensor([len(p) for p in prompts], device=device)
+        asked, repeat = torch.unique(torch.tensor(rows, device=device) // samples, return_inverse=True)
+        given = [prompts[i] for i in asked.tolist()]
+        width = max(map(len, given))
+        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in given], device=device)
+        lengths = torch.tensor([len(p) for p in given], device=device)
         attention = torch.arange(width, device=device) >= (width - lengths)[:, None]
         cache = DynamicCache()
         logits = self._forward(
@@ -116,10 +118,8 @@ class InlineSampler:
             position_ids=(attention.long().cumsum(1) - 1).clamp(min=0),
             past_key_values=cache,
         )
-        rows = torch.tensor([n * samples + k for n in numbers for k in range(samples)], device=device)
-        repeat = torch.arange(len(prompts), device=device).repeat_interleave(samples)
         layers = [(layer.keys, layer.values) for layer in cache.layers]
-        return _Live(rows, lengths, logits, layers).take(repeat, rows)
+        return _Live(asked, lengths, logits, layers).take(repeat, torch.tensor(rows, device=device))
 
     def _extend(self, live: _Live, drawn: Tensor) -> Tensor:
         """Append the drawn tokens to the cache and return the logits after them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from concordant.config import Config
 
@@ -61,7 +61,7 @@ class PPOConfig(LoopConfig):
     epochs: int = Field(2, ge=1)
     """Passes over one rollout."""
     minibatches: int = Field(1, ge=1)
-    """Optimiser steps per pass; they divide the batch."""
+    """Optimiser steps per pass; a divisor of the batch."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature; it stands inside every log-probability of the update."""
     completion: int = Field(64, ge=1)
@@ -103,3 +103,11 @@ class PPOConfig(LoopConfig):
     critic_warmup: int = Field(0, ge=0)
     """Rollouts in which only the critic learns."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5, schedule="constant")
+
+    @field_validator("minibatches")
+    @classmethod
+    def _divide_the_batch(cls, minibatches: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch")  # absent where it was refused itself
+        if batch and batch % minibatches:
+            raise ValueError(f"a divisor of the batch of {batch}")
+        return minibatches

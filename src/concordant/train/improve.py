@@ -29,7 +29,7 @@ from concordant.rollout.rollout import Rollout, Sampler
 from concordant.train.config import PPOConfig
 from concordant.train.learner import Learner
 from concordant.train.objectives.ppo import Targets, ppo_objective
-from concordant.train.rewards import Reward, ScoreNorm
+from concordant.train.rewards import Reward, ScoreNorm, checked
 from concordant.train.step import Step
 
 
@@ -80,7 +80,7 @@ def improve(
         update_seed = seed * 1_000_003 + number
         rollout = sampler.sample([prompts[i][1] for i in rows], seed=update_seed)
         clock.lap("sample")
-        scores = models.reward.score(asked, rollout)
+        scores = checked(models.reward.score(asked, rollout), asked, rollout)
         frozen = freeze(models, learner, rollout, config)
         clock.lap("score")
         targets, summary = estimate(rollout, scores, frozen, norm, controller.coef, config)
@@ -157,7 +157,7 @@ def estimate(
         "objective/kl_per_token": float(masked_mean(kl, mask)),
         "objective/kl_coef": kl_coef,
         "objective/score": float(scores.mean()),
-        "objective/score_std": float(scores.std()),
+        "objective/score_std": float(scores.std()) if len(scores) > 1 else 0.0,
         "objective/score_normalised": float(norm(scores).mean()),
         "objective/rlhf_reward": float((final - kl_coef * kl_N).mean()),
         "objective/non_score_reward": float((-kl_coef * kl_N).mean()),
@@ -184,12 +184,14 @@ def clipped_passes(
 ) -> dict[str, float]:
     """Several passes of clipped updates over one rollout; returns their mean metrics.
 
-    The first pass starts before any update: its log-probabilities against the sampler's are the
-    gap between the two, which is measured every time (`rollout/logprob_gap`).
+    The first minibatch comes before any update: its log-probabilities against the sampler's are the
+    gap between the two, which is measured every time (`rollout/logprob_gap`). Where its KL already
+    is too high, the figures are those of this minibatch, and `policy/steps` is 0.
     """
     n = len(frozen.examples)
     size = n // config.minibatches
-    taken: list[dict[str, float]] = []
+    steps = 0
+    seen: list[dict[str, float]] = []
     for rows in epochs(n, size, config.epochs * config.minibatches, seed):
         index = torch.tensor(rows, device=learner.machine.device)
         objective = ppo_objective(
@@ -198,12 +200,13 @@ def clipped_passes(
         metrics = learner.backward([frozen.examples[i] for i in rows], objective)
         if config.target_kl is not None and metrics["policy/approx_kl"] > 1.5 * config.target_kl:
             learner.discard()
+            seen = seen or [metrics]
             break
-        taken.append(metrics | learner.step())
-    names = sorted({name for metrics in taken for name in metrics})
-    means = {name: sum(m.get(name, 0.0) for m in taken) / len(taken) for name in names}
-    gap = taken[0]["policy/logprob_gap"] if taken else float("nan")
-    return means | {"rollout/logprob_gap": gap, "policy/steps": float(len(taken))}
+        seen.append(metrics | learner.step())
+        steps += 1
+    names = sorted({name for metrics in seen for name in metrics})
+    means = {name: sum(m.get(name, 0.0) for m in seen) / len(seen) for name in names}
+    return means | {"rollout/logprob_gap": seen[0]["policy/logprob_gap"], "policy/steps": float(steps)}
 
 
 def _variance(x: Tensor, mask: Tensor) -> float:

@@ -144,9 +144,9 @@ class Learner:
                     if f"optimizer/{key}/{name}" in state
                 }
                 if moments:
+                    # The fused optimiser keeps even its step count on the device of the parameter.
                     self.optimizer.state[parameter] = {
-                        key: value if key == "step" else value.to(parameter.device)
-                        for key, value in moments.items()
+                        key: value.to(parameter.device) for key, value in moments.items()
                     }
         self.steps = steps
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
+from concordant.errors import UserError
 from concordant.models.forward import sequence_scores
 from concordant.models.hardware import Machine
 from concordant.rollout.rollout import Rollout
@@ -22,6 +23,25 @@ class Reward(Protocol):
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         """One score per completion of the rollout, (N,) in fp32 on the CPU; higher is better."""
         ...
+
+
+def checked(scores: Tensor, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+    """The scores, after making sure that a reward gave one finite number per completion."""
+    n = len(rollout.samples)
+    if scores.shape != (n,):
+        raise UserError(
+            f"the reward gave scores of shape {tuple(scores.shape)}",
+            expected=f"one score for each of the {n} completions, of shape ({n},)",
+        )
+    broken = (~torch.isfinite(scores)).nonzero().flatten().tolist()
+    if broken:
+        raise UserError(
+            f"{len(broken)} of {n} scores are not finite; the first is {float(scores[broken[0]])}",
+            where=f"the prompt {prompts[rollout.samples[broken[0]].prompt].text[:80]!r}",
+            expected="a finite number for every completion",
+            fix="mend the reward, or train its model again with a lower learning rate",
+        )
+    return scores
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from concordant.app.commands.running import recipe_of
+from concordant.app.commands.running import quiet_libraries, recipe_of
+from concordant.app.terminal import visible
 from concordant.data.types import Message
 from concordant.errors import UserError
-from concordant.pipeline.context import base_path, generation_stop_ids
+from concordant.pipeline.context import base_path, template_of
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 
 
@@ -22,7 +23,6 @@ class Talker:
     """A stage's model with its side of the conversation."""
 
     def __init__(self, run_folder: Path, stage: str, temperature: float, tokens: int) -> None:
-        from concordant.data.template import Template, load_tokenizer
         from concordant.models.hardware import probe
         from concordant.models.load import context_length, load_policy
         from concordant.rollout.inline import InlineSampler
@@ -32,18 +32,16 @@ class Talker:
         path = stage_model(run_folder, stage, base_path(recipe))
         machine = probe(recipe.machine)
         self.name = stage
-        self.template = Template(
-            load_tokenizer(path),
-            chat_template=recipe.model.chat_template or None,
-            stop_ids=generation_stop_ids(path),
-        )
+        self.template = template_of(recipe, path)
         model = load_policy(path).to(machine.device)
-        self.room = context_length(model) - tokens
+        context = context_length(model)
+        limit = min(tokens, context // 2)  # half of a short context is left to the conversation
+        self.room = context - limit
         self.sampler = InlineSampler(
             model,
             stop_ids=self.template.stop_ids,
             pad_id=self.template.pad_id,
-            limit=tokens,
+            limit=limit,
             machine=machine,
             temperature=temperature or 1.0,
             greedy=temperature == 0,
@@ -72,9 +70,10 @@ def stage_model(run_folder: Path, stage: str, base: str) -> str:
             return str(folder / "model")
     if stage == "base" and base:
         return base
-    done = sorted(
-        f.name.partition("-")[2] for f in (run_folder / "stages").glob("*") if (f / "model").is_dir()
-    )
+    folders = sorted((run_folder / "stages").glob("*-*"))
+    done = [
+        f.name.partition("-")[2] for f in folders if (f / "stage.json").is_file() and (f / "model").is_dir()
+    ]
     raise UserError(
         f"this run has no finished stage {stage!r}",
         where=str(run_folder),
@@ -85,6 +84,15 @@ def stage_model(run_folder: Path, stage: str, base: str) -> str:
 
 def chat(arguments: argparse.Namespace, console: Console) -> int:
     """Read turns until the end of input; /new starts over."""
+    for option in ("temperature", "tokens"):
+        if getattr(arguments, option) < (option == "tokens"):
+            raise UserError(
+                f"--{option} {getattr(arguments, option)}",
+                where="the command line",
+                expected="1 or more" if option == "tokens" else "0 or more",
+                fix=f"leave --{option} out",
+            )
+    quiet_libraries()
     names = [arguments.stage, *([arguments.compare] if arguments.compare else [])]
     talkers = [Talker(arguments.run_folder, n, arguments.temperature, arguments.tokens) for n in names]
     console.print(f"talking to {' and '.join(names)}; /new starts over, Ctrl-D ends", style="dim")
@@ -104,14 +112,9 @@ def chat(arguments: argparse.Namespace, console: Console) -> int:
 
 def _show(console: Console, answers: list[tuple[str, str]]) -> None:
     """Model text is shown as it is, never as terminal markup."""
-    panels: list[Any] = [Panel(Text(_plain(text)), title=name, title_align="left") for name, text in answers]
+    panels: list[Any] = [Panel(Text(visible(text)), title=name, title_align="left") for name, text in answers]
     if console.is_terminal:
         console.print(Columns(panels, equal=True, expand=True) if len(panels) > 1 else panels[0])
     else:
         for name, text in answers:
-            console.print(f"{name}: {_plain(text)}", markup=False, highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Without control characters, which could steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+            console.print(f"{name}: {visible(text)}", markup=False, highlight=False)

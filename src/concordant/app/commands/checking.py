@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from concordant.app.terminal import visible
 from concordant.data.doctor import CheckReport
 from concordant.data.doctor import check as examine
 from concordant.errors import UserError
@@ -21,7 +22,12 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     for word in arguments.columns:
         ours, equals, yours = word.partition("=")
         if not equals:
-            raise UserError(f"{word!r} is not a mapping", expected="OURS=YOURS, such as chosen=good")
+            raise UserError(
+                f"{word!r} is not a mapping",
+                where="--columns",
+                expected="OURS=YOURS",
+                fix="write it like chosen=good",
+            )
         columns[ours] = yours
     template = None
     if arguments.tokenizer:
@@ -60,21 +66,17 @@ def show(report: CheckReport, console: Console) -> None:
         line = Text(f"{sample.where}  ", style="dim")
         pieces = sample.pieces or ((f"{sample.prompt[-1].content} ", False), (sample.completion, True))
         for piece, counts in pieces:
-            line.append(_visible(piece), style="green" if counts else "default")
+            line.append(visible(piece), style="green" if counts else "default")
         console.print(line)
         if sample.rejected:
-            console.print(Text(f"  rejected: {_visible(sample.rejected)}", style="red"))
+            console.print(Text(f"  rejected: {visible(sample.rejected)}", style="red"))
     for note in report.notes:
         console.print(Text(f"note: {note}"))
     for kind, n in report.counts.items():
         console.print(Text(f"{n} x {kind}", style="yellow"))
     for problem in report.problems[:SHOWN]:
-        console.print(Text(f"  {problem}"))
+        console.print(Text(visible(f"  {problem}")))
     if len(report.problems) > SHOWN:
         console.print(f"  and {len(report.problems) - SHOWN} more", highlight=False)
     verdict = "a run would take this data as it is" if report.ok else "a run would refuse this data"
     console.print(Text(verdict, style="green" if report.ok else "red"))
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

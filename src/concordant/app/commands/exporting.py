@@ -14,16 +14,16 @@ from concordant.app.commands.running import recipe_of
 from concordant.errors import UserError
 from concordant.files import fresh_folder
 from concordant.pipeline.context import base_path
+from concordant.pipeline.folder import read_json
 from concordant.pipeline.recipe import load_recipe, parse_overrides
-from concordant.pipeline.run import read_json
 
 
 def export(arguments: argparse.Namespace, console: Console) -> int:
     """Copy the stage's transformers folder and write README.md beside it."""
     destination: Path = arguments.destination
-    if destination.exists() and any(destination.iterdir()):
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UserError(
-            "the destination is not empty",
+            "the destination is not an empty folder",
             where=str(destination),
             expected="a new folder",
             fix="name another",
@@ -46,7 +46,7 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
         if arguments.stage == "reward"
         else "AutoModelForCausalLM"
     )
-    console.print(f"{destination} loads with {kind}.from_pretrained", highlight=False)
+    console.print(f"{destination} loads with {kind}.from_pretrained", markup=False, highlight=False)
     return 0
 
 

@@ -13,8 +13,7 @@ from rich.table import Table
 from concordant.app.commands.running import recipe_of
 from concordant.errors import UserError
 from concordant.files import write_text
-from concordant.pipeline.folder import read_jsonl
-from concordant.pipeline.run import read_json
+from concordant.pipeline.folder import read_json, read_jsonl
 
 MODELS = ("base", "sft", "policy", "ideal")
 
@@ -23,7 +22,7 @@ def report(arguments: argparse.Namespace, console: Console) -> int:
     """Write `report.html` into the run directory."""
     path = write_report(arguments.run_folder, arguments.against)
     console.print(summary(arguments.run_folder))
-    console.print(f"report: {path}", highlight=False)
+    console.print(f"report: {path}", markup=False, highlight=False)
     return 0
 
 
@@ -69,7 +68,11 @@ def report_input(run_folder: Path) -> Any:
     resolved = run_folder / "resolved.toml"
     recipe = tomllib.loads(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
     return ReportInput(
-        name=run_folder.name, recipe=recipe, results=results, steps=steps, samples=results.get("samples", [])
+        name=run_folder.resolve().name,
+        recipe=recipe,
+        results=results,
+        steps=steps,
+        samples=results.get("samples", []),
     )
 
 
@@ -111,7 +114,7 @@ def _interval(mean: dict[str, Any] | None, digits: int = 2) -> str:
         return ""
     error = mean.get("se")
     half = f" ± {1.96 * error:.{digits}f}" if error is not None else ""
-    return f"{mean['mean']:.{digits}f}{half}"
+    return f"{mean['mean']:z.{digits}f}{half}"
 
 
 def _reward_line(reward: dict[str, Any] | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -11,15 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from concordant.app.terminal import Terminal
 from concordant.errors import UserError
-from concordant.files import write_json
+from concordant.files import sha256_of, write_json
+from concordant.pipeline.folder import read_json
 from concordant.pipeline.interrupt import Interrupted, StopRequest
+from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import PLACES, Recipe, load_recipe, parse_overrides
-from concordant.pipeline.run import execute, open_run, read_json
+from concordant.pipeline.run import execute, open_run, prepare, refuse_foreign
+
+LONGEST_NAME = 180  # characters; file systems take 255 bytes
 
 
 def demo(arguments: argparse.Namespace, console: Console) -> int:
@@ -27,28 +33,39 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
     overrides = list(arguments.overrides)
     if arguments.seed:
         overrides.append(f"seed={arguments.seed}")
-    status = _run(demo_recipe(), overrides, arguments.runs, arguments.run, console)
-    if status == 0:
+    if _run(demo_recipe(), overrides, arguments.runs, arguments.run, console):
         folder = _folder(demo_recipe(), overrides, arguments.runs, arguments.run)
         console.print(
             f"\nNext: open {folder / 'report.html'}\n"
             f"      concordant chat {folder} --compare base\n"
             f"      concordant run recipes/demo.toml policy.kl_coef=0   (what happens without the KL penalty)",
+            markup=False,
             highlight=False,
         )
-    return status
+    return 0
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Run or resume a recipe."""
-    return _run(arguments.recipe, arguments.overrides, arguments.runs, arguments.run, console)
+    _run(arguments.recipe, arguments.overrides, arguments.runs, arguments.run, console)
+    return 0
 
 
 def evaluate(arguments: argparse.Namespace, console: Console) -> int:
     """Measure a run's models again, with other settings if some are given."""
     recipe_path, overrides = recipe_of(arguments.run_folder)
     words = [*overrides, *arguments.overrides]
-    return _run(recipe_path, words, arguments.run_folder.parent, arguments.run_folder, console)
+    folder: Path = arguments.run_folder
+    for stage in plan(load_recipe(recipe_path, parse_overrides(words)), folder):
+        if stage.name != "evaluate" and stage.action != "skip":
+            raise UserError(
+                f"this would train {stage.name}: {stage.why}",
+                where=str(folder),
+                expected="finished models, and no overrides but those of [evaluate]",
+                fix=_command(recipe_path, words, folder.parent, folder),
+            )
+    _run(recipe_path, words, folder.parent, folder, console)
+    return 0
 
 
 def plan_only(arguments: argparse.Namespace, console: Console) -> int:
@@ -56,11 +73,11 @@ def plan_only(arguments: argparse.Namespace, console: Console) -> int:
     recipe = load_recipe(arguments.recipe, parse_overrides(arguments.overrides))
     folder = _folder(arguments.recipe, arguments.overrides, arguments.runs, arguments.run)
     stages = plan(recipe, folder)
-    table = Table(title=f"{recipe.name} into {folder}", title_justify="left")
+    table = Table(title=escape(f"{recipe.name} into {folder}"), title_justify="left")
     for column in ("stage", "action", "why", "folder"):
         table.add_column(column)
     for stage in stages:
-        table.add_row(stage.name, stage.action, stage.why, stage.folder.path.name)
+        table.add_row(stage.name, stage.action, escape(stage.why), stage.folder.path.name)
     console.print(table)
     for line in (*batch_lines(recipe), *download_lines(recipe)):
         console.print(line, markup=False, highlight=False)
@@ -137,7 +154,9 @@ def run_folder_of(recipe: Recipe, overrides: Mapping[str, Any], runs: Path) -> P
     telling = {k: v for k, v in overrides.items() if k not in PLACES and k != "name"}
     parts = [f"{key}={value}" for key, value in sorted(telling.items())]
     name = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join([recipe.name, *parts]))
-    return runs / name[:200]
+    if len(name) > LONGEST_NAME:  # two runs must not share a directory because their names begin alike
+        name = f"{name[:LONGEST_NAME]}-{sha256_of(telling)[:8]}"
+    return runs / name
 
 
 def _folder(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None) -> Path:
@@ -145,42 +164,47 @@ def _folder(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | N
     return given or run_folder_of(load_recipe(recipe_path, overrides), overrides, runs)
 
 
-def _run(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None, console: Console) -> int:
-    """Run a recipe into its directory, then write the report."""
+def _command(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None) -> str:
+    """The command line that runs this recipe into this directory, ready to be typed again."""
+    place = ["--run", str(given)] if given else [] if runs == Path("runs") else ["--runs", str(runs)]
+    return shlex.join(["concordant", "run", str(recipe_path), *words, *place])
+
+
+def _run(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None, console: Console) -> bool:
+    """Run a recipe into its directory, then write the report; False if the run was stopped before its end."""
     recipe = load_recipe(recipe_path, parse_overrides(words))
     folder = _folder(recipe_path, words, runs, given)
     terminal = Terminal(console)
     terminal.say(f"{recipe.name}: {folder}")
-    plan(recipe, folder)  # mistakes in the recipe come before anything is written
-    _quiet_libraries()
-    open_run(recipe, folder, recipe_path.read_text(encoding="utf-8"))
-    command = " ".join(
-        ["concordant run", str(recipe_path), *words, *(["--run", str(given)] if given else [])]
-    )
-    known = read_json(folder / "run.json") or {}
-    write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
+    # Mistakes in the recipe and in the data come before anything is written.
+    stages = plan(recipe, folder)
+    refuse_foreign(recipe, folder)
+    quiet_libraries()
+    command = _command(recipe_path, words, runs, given)
     stop = StopRequest()
     try:
         with stop.listening():
-            ran = execute(recipe, folder, terminal, stop)
+            material = prepare(recipe, stages, terminal)
+            with locked(folder):
+                open_run(recipe, folder, recipe_path.read_text(encoding="utf-8"))
+                known = read_json(folder / "run.json") or {}
+                write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
+                ran = execute(recipe, folder, terminal, stop, material)
     except Interrupted:
-        again = " ".join(
-            ["concordant run", str(recipe_path), *words, *(["--run", str(given)] if given else [])]
-        )
-        terminal.say(f"stopped; nothing is lost. Go on with: {again}")
-        return 0
-    if not ran:
+        terminal.say(f"stopped; nothing is lost. Go on with: {command}")
+        return False
+    if not ran and (folder / "report.html").is_file():
         terminal.say("every stage is done; nothing was run")
-        return 0
+        return True
     from concordant.app.commands.reporting import summary, write_report
 
     report = write_report(folder)
     console.print(summary(folder))
     terminal.say(f"report: {report}")
-    return 0
+    return True
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep the libraries' own notices and bars off the terminal; errors still show.
 
     The settings are read when the libraries are first imported, which costs seconds and may not be needed.

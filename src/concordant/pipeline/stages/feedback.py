@@ -11,8 +11,10 @@ from concordant.feedback.labelers import collect
 from concordant.feedback.simulated import simulated_labelers
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
+from concordant.files import write_json
 from concordant.models.load import load_policy
-from concordant.pipeline.context import Context
+from concordant.pipeline.context import Context, Totals
+from concordant.pipeline.folder import read_json
 from concordant.pipeline.stages.sampling import completion_of, sampler_of, with_ids
 
 CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on with the next chunk
@@ -41,8 +43,14 @@ def sample_candidates(context: Context, store: Store) -> None:
     prompts = _repeated(context.material.prompts(), settings.prompts)
     asked = with_ids(context, prompts, model, limit)
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
+    sampled = context.folder.path / "sampled.json"
+    known = read_json(sampled) or {}
+    if known:
+        context.totals = Totals.of(known)
     with context.reporter.activity("sampling candidates", len(asked), "prompts") as progress:
         for number, chunk in enumerate(chunks):
+            if number < known.get("chunks", 0):
+                continue
             seed = recipe.seed * 1_000_003 + 500_000 + number
             with context.timed("sample") as timer:
                 rollout = sampler.sample([ids for _, ids in chunk], samples=settings.completions, seed=seed)
@@ -58,6 +66,7 @@ def sample_candidates(context: Context, store: Store) -> None:
                 groups = [ids[i : i + k] for i in range(0, len(ids), k)]
                 kind = "pairwise" if k == 2 else "ranking"
                 store.create_tasks(kind, groups, need=settings.votes, policy={"selector": "random"})
+            write_json(sampled, {"chunks": number + 1, **context.totals.facts()})
             progress.to(min(len(asked), (number + 1) * CHUNK))
             context.stop.check()
 
@@ -69,7 +78,12 @@ def ask_labelers(context: Context, store: Store) -> None:
     labelers = simulated_labelers(context.recipe.feedback.labelers, world.gold, seed=context.recipe.seed)
     total = store.counts()["tasks_open"]
     with context.timed("label"), context.reporter.activity("labeling", total, "tasks") as progress:
-        collect(store, labelers, seed=context.recipe.seed, progress=lambda done, _total: progress.to(done))
+
+        def told(done: int, _planned: int) -> None:
+            progress.to(done)
+            context.stop.check()
+
+        collect(store, labelers, seed=context.recipe.seed, progress=told)
 
 
 def _repeated(prompts: Sequence[Prompt], n: int) -> list[Prompt]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from concordant.data.batches import Example
+from concordant.files import settle
 from concordant.pipeline.context import Context, Totals
 from concordant.train.checkpoint import Checkpoint, load_checkpoint
 from concordant.train.config import FitConfig
@@ -46,6 +47,7 @@ def fit_stage(
 
 def resume(context: Context, learner: Learner) -> dict[str, Any]:
     """Restore the learner and the totals from the stage's checkpoint; returns its facts, empty for a fresh start."""
+    settle(context.folder.checkpoint)
     found = load_checkpoint(context.folder.checkpoint)
     facts = dict(found.facts) if found else {}
     step = int(facts.get("step", 0))

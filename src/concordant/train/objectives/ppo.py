@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from concordant.core.logprobs import token_logprobs_and_entropy
@@ -47,9 +48,10 @@ def ppo_objective(
     """Policy loss + vf_coef * value loss - ent_coef * entropy, over the rollout rows given by `rows`."""
 
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits, hidden = completion_logits(
-            policy, batch.ids_BT, batch.attention_BT, batch.start, with_hidden=critic.needs_policy_hidden
-        )
+        with torch.set_grad_enabled(policy_learns):  # else the loss of a shared critic would move its trunk
+            logits, hidden = completion_logits(
+                policy, batch.ids_BT, batch.attention_BT, batch.start, with_hidden=critic.needs_policy_hidden
+            )
         logprobs, entropy = token_logprobs_and_entropy(logits, batch.completion_BC, config.temperature)
         values = critic(batch.ids_BT, batch.attention_BT, batch.start, hidden)
         part, mask = targets.of(batch, rows), batch.loss_mask_BC

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from concordant.core.preferences import bradley_terry_loss
@@ -23,16 +24,14 @@ def reward_objective(reward_model: Any, *, centering: float) -> Objective:
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
         scores = sequence_scores(reward_model, batch.ids_BT, batch.attention_BT, batch.last_B)
         chosen, rejected = scores[batch.chosen_M], scores[batch.rejected_M]
-        with_margin = bool((batch.margin_M != 0).any())
+        given = (chosen, rejected, counts.pairs)
+        # Pair by pair: which term a comparison gets must not depend on its neighbours in the micro-batch.
+        with_margin = batch.margin_M != 0
+        labelled = torch.where(with_margin, 0.0, batch.weight_M)
+        apart = torch.where(with_margin, batch.weight_M, 0.0)
         loss = bradley_terry_loss(
-            chosen,
-            rejected,
-            counts.pairs,
-            p_chosen=None if with_margin else batch.p_chosen_M,
-            margin=batch.margin_M if with_margin else None,
-            weight=batch.weight_M,
-            centering=centering,
-        )
+            *given, p_chosen=batch.p_chosen_M, weight=labelled, centering=centering
+        ) + bradley_terry_loss(*given, margin=batch.margin_M, weight=apart, centering=centering)
         won = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
         return loss, {"reward/accuracy": (won * batch.weight_M).sum() / counts.pairs}
 

@@ -1,0 +1,262 @@
+"""What would stop a run after hours is said before its first stage: recipes, files and lengths that do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from concordant.data.config import Source
+from concordant.data.sources import is_hub_name, read_rows
+from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.errors import UserError
+from concordant.pipeline.material import Material
+from concordant.pipeline.recipe import Recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse recipes whose parts do not fit together, and files that are not there. Reads nothing."""
+    _check_model(recipe)
+    _check_data(recipe)
+    _check_policy(recipe)
+    if not recipe.model.path:
+        _check_room(recipe, min(recipe.model.length or 2**31, recipe.model.embedded.context))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", recipe.machine.device):
+        raise UserError(
+            f"there is no device {recipe.machine.device!r}",
+            where="machine.device",
+            expected="auto, cpu, cuda or cuda:N",
+            fix="set machine.device=auto",
+        )
+
+
+def _check_model(recipe: Recipe) -> None:
+    if not recipe.model.path and (recipe.pretrain is None or recipe.world is None):
+        raise UserError(
+            "this recipe has no model to start from",
+            where="model.path",
+            expected="model.path; or [world] and [pretrain], for the embedded model",
+            fix='set model.path = "folder or hub name"',
+        )
+    if recipe.model.path and recipe.pretrain is not None:
+        raise UserError(
+            "both a model and [pretrain] are given",
+            where="model.path",
+            expected="one of them: [pretrain] makes the embedded model",
+            fix="remove [pretrain] to start from your model",
+        )
+
+
+def _check_data(recipe: Recipe) -> None:
+    data = recipe.data
+    given = {key: getattr(data, key) for key in ("demonstrations", "preferences", "prompts")}
+    if recipe.world is not None:
+        from concordant.worlds.world import make_world
+
+        named = [f"data.{key}" for key, sources in given.items() if sources]
+        if named:
+            raise UserError(
+                f"both a world and {named[0]} are given",
+                where=named[0],
+                expected="one of them",
+                fix="remove [world] to train on your files",
+            )
+        world = make_world(recipe.world.name, recipe.seed)
+        if recipe.reward is not None:
+            from concordant.feedback.simulated import simulated_labelers
+
+            simulated_labelers(recipe.feedback.labelers, world.gold)
+        return
+    if recipe.sft is not None and not data.demonstrations:
+        raise UserError(
+            "there is nothing to fine-tune on",
+            where="data.demonstrations",
+            expected="a file, folder or hub name, or a world",
+            fix='set data.demonstrations = "rows.jsonl", or leave [sft] out',
+        )
+    if recipe.reward is not None and not data.preferences:
+        raise UserError(
+            "nobody says which answers are better",
+            where="data.preferences",
+            expected="a file, folder or hub name, or a world with simulated labelers",
+            fix='set data.preferences = "pairs.jsonl"',
+        )
+    if recipe.evaluate is not None and not data.prompts and not data.preferences:
+        raise UserError(
+            "there are no prompts to measure on",
+            where="data.prompts",
+            expected="a file, folder or hub name; or data.preferences, whose prompts will do",
+            fix='set data.prompts = "prompts.jsonl"',
+        )
+    for source in (source for sources in given.values() for source in sources):
+        _check_there(source, Path(recipe.data_root))
+
+
+def _check_there(source: Source, root: Path) -> None:
+    """Local files have to exist; the hub is not asked."""
+    if not (root / source.path).expanduser().exists() and not is_hub_name(source.path, root):
+        read_rows(source.path, root=root)  # says what is there instead
+
+
+def _check_policy(recipe: Recipe) -> None:
+    policy = recipe.policy
+    if policy is None:
+        return
+    if recipe.reward is None:
+        raise UserError(
+            "policy.algorithm = 'ppo' needs a reward model",
+            where="[policy]",
+            expected="a [reward] section",
+            fix="add [reward], or leave [policy] out",
+        )
+    if policy.batch % policy.minibatches:
+        fitting = policy.batch - policy.batch % policy.minibatches or policy.minibatches
+        raise UserError(
+            f"policy.batch = {policy.batch} cannot be cut into {policy.minibatches} minibatches",
+            where="policy.minibatches",
+            expected="a divisor of policy.batch",
+            fix=f"set policy.batch={fitting}",
+        )
+    if policy.kl_target is not None and policy.batch >= 5 * policy.kl_horizon:
+        raise UserError(
+            f"policy.kl_horizon = {policy.kl_horizon:g} is too short for a batch of {policy.batch}",
+            where="policy.kl_horizon",
+            expected=f"more than {policy.batch / 5:g}, or the controller could drive kl_coef to zero",
+            fix="set policy.kl_horizon=10000",
+        )
+
+
+def check_material(recipe: Recipe, material: Material, stages: Collection[str]) -> None:
+    """Read everything that `stages` are going to read, and refuse what would leave one of them without rows."""
+    if "sft" in stages:
+        _some(material.demonstrations(), "demonstrations to learn from", "data.demonstrations")
+    if "feedback" in stages or "reward" in stages:
+        preferences = material.preferences()
+        for row in preferences:
+            _check_pair(row)
+        kind = "preferences" if preferences else "prompts"
+        asked = [row.prompt for row in preferences] or material.prompts()[: recipe.feedback.prompts]
+        kept_out = sum(map(material.validation, asked))
+        if not 0 < kept_out < len(asked):
+            raise UserError(
+                f"{len(asked) - kept_out} {kind} for training and {kept_out} for validation",
+                where="data.validation",
+                expected="some of each; the split goes by a hash of the prompt",
+                fix=f"give more {kind}, or change data.validation",
+            )
+    if "policy" in stages:
+        _some(material.prompts(), "prompts to train on", "data.prompts")
+    if "evaluate" in stages:
+        for split, prompts in material.evaluation(1).items():
+            _some(prompts, f"prompts of the {split} split to measure on", "data.validation")
+
+
+def _check_pair(row: Preference) -> None:
+    """What the loss refuses, with the line it stands in."""
+    if row.margin and row.p_chosen != 1.0:
+        raise UserError(
+            f"a preference with p_chosen {row.p_chosen:g} and margin {row.margin:g}",
+            where=row.prompt.where,
+            expected="one of the two: each states how strong the preference is",
+            fix="remove p_chosen or margin",
+        )
+
+
+def _some(rows: Sequence[Any], what: str, where: str) -> None:
+    if not rows:
+        raise UserError(
+            f"there are no {what}",
+            where=where,
+            expected="at least one; the split goes by a hash of the prompt",
+            fix="give more rows, or change data.validation",
+        )
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Refuse a device that is not there, before anything is removed or computed."""
+    from concordant.models.hardware import probe
+
+    probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
+
+
+def context_of(path: str) -> int:
+    """Longest sequence, in tokens, of the model in a folder or on the hub; its weights are not read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the model {path!r}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+            where=path,
+            expected="a folder with config.json and *.safetensors, or the name of a model on the hub",
+            fix="check the path; a hub name needs a network the first time (or HF_HOME with a copy)",
+        ) from error
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0) or 2**31)
+
+
+def check_lengths(
+    recipe: Recipe, material: Material, template: Any, limit: int, stages: Collection[str]
+) -> None:
+    """Refuse rows and completions that do not fit into `limit` tokens, for a model that is there already.
+
+    Stops at the first row that fits, except where the recipe asks that all do.
+    """
+    _check_room(recipe, limit)
+    policy = recipe.data.overlong
+    if "sft" in stages:
+        rows = _demonstration_lengths(template, material.demonstrations(), whole=policy != "trim_prompt_left")
+        _check_fit(rows, limit, "demonstrations", every=policy == "error")
+    for stage, completion in _completions(recipe).items():
+        if stage in stages and policy != "trim_prompt_left":
+            prompts = (
+                material.prompts() if stage == "policy" else next(iter(material.evaluation(2**31).values()))
+            )
+            lengths = _prompt_lengths(template, prompts)
+            _check_fit(lengths, limit - completion, f"prompts of {stage}", every=policy == "error")
+
+
+def _completions(recipe: Recipe) -> dict[str, int]:
+    """Most tokens of a completion, by the stage that samples them."""
+    sections = {"policy": recipe.policy, "evaluate": recipe.evaluate}
+    return {stage: section.completion for stage, section in sections.items() if section is not None}
+
+
+def _check_room(recipe: Recipe, limit: int) -> None:
+    for stage, completion in _completions(recipe).items():
+        if completion >= limit:
+            raise UserError(
+                f"{stage}.completion = {completion} leaves no room for a prompt",
+                where=f"{stage}.completion",
+                expected=f"less than the {limit} tokens of the model's context (or of model.length)",
+                fix=f"set {stage}.completion={max(1, limit // 2)}, or take a model with a longer context",
+            )
+
+
+def _demonstration_lengths(template: Any, demos: Iterable[Demonstration], *, whole: bool) -> Iterator[int]:
+    """Tokens of each chat, or of its last answer with one token before it where the rest may be trimmed."""
+    for demo in demos:
+        answer = len(template.completion_ids(demo.prompt.messages, demo.completion.text))
+        yield answer + (len(template.prompt_ids(demo.prompt.messages)) if whole else 1)
+
+
+def _prompt_lengths(template: Any, prompts: Iterable[Prompt]) -> Iterator[int]:
+    return (len(template.prompt_ids(prompt.messages)) for prompt in prompts)
+
+
+def _check_fit(lengths: Iterator[int], limit: int, what: str, *, every: bool) -> None:
+    shortest = longest = read = 0
+    for length in lengths:
+        if not every and length <= limit:
+            return
+        shortest = min(shortest or length, length)
+        longest = max(longest, length)
+        read += 1
+    if shortest > limit or (every and longest > limit):
+        raise UserError(
+            f"{'not all' if every else 'none'} of the {read} {what} fit into {limit} tokens",
+            where=f"the shortest has {shortest} tokens, the longest {longest}",
+            expected="rows that leave room for an answer",
+            fix="shorten them, raise model.length, or take a model with a longer context",
+        )

@@ -1,0 +1,299 @@
+"""The loop of PPO: exact at step zero, exact on resume, stopped where it should be, and it learns."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loops import PPO, Given, Pays, ppo_config
+from tinies import ADAPTER, KINDS, STOPS, same, weights
+
+from concordant.errors import UserError
+from concordant.rollout.rollout import Rollout, Sample
+from concordant.train.improve import estimate, final_scores, freeze
+from concordant.train.rewards import ScoreNorm
+from concordant.train.step import Step
+
+METRICS = {
+    "loss",
+    "objective/kl",
+    "objective/kl_per_token",
+    "objective/kl_coef",
+    "objective/score",
+    "objective/score_std",
+    "objective/score_normalised",
+    "objective/rlhf_reward",
+    "objective/non_score_reward",
+    "policy/loss",
+    "policy/ratio",
+    "policy/approx_kl",
+    "policy/clip_fraction",
+    "policy/entropy",
+    "policy/logprob_gap",
+    "policy/steps",
+    "value/loss",
+    "value/mean",
+    "value/value_error",
+    "value/value_clip_fraction",
+    "value/explained_variance",
+    "rollout/length",
+    "rollout/eos_rate",
+    "rollout/unique",
+    "rollout/logprob_gap",
+    "optimizer/grad_norm_policy",
+    "optimizer/grad_norm_critic",
+    "optimizer/lr_policy",
+    "optimizer/lr_critic",
+}
+
+
+@pytest.mark.parametrize("critic", ["reward_model", "shared"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("adapter", [None, ADAPTER])
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_zero_is_exact(
+    kind: str, adapter: Any, temperature: float, critic: str, folders: dict[str, str]
+) -> None:
+    """first_step_ratio_is_one, initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108"""
+    config = ppo_config(epochs=1, temperature=temperature, critic=critic)
+    ppo = PPO(folders[kind], config, adapter=adapter)
+    metrics = ppo.run(until=1)[0].metrics
+    assert metrics["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
+    assert abs(metrics["policy/approx_kl"]) <= 1e-5
+    assert abs(metrics["objective/kl"]) <= 1e-5
+    assert abs(metrics["objective/kl_per_token"]) <= 1e-5
+    assert 0 <= metrics["rollout/logprob_gap"] <= 1e-5
+    assert metrics["policy/clip_fraction"] == 0
+    later = ppo.run(done=1, until=2)[0].metrics
+    assert abs(later["objective/kl"]) > 1e-4, "afterwards the policy has left its reference"
+    assert later["rollout/logprob_gap"] <= 1e-5, "and the sampler has followed it"
+
+
+def test_metrics_have_the_names_of_the_field(folders: dict[str, str]) -> None:
+    ppo = PPO(folders["llama"], ppo_config(epochs=2, minibatches=3))
+    for number, step in enumerate(ppo.run(), start=1):
+        assert set(step.metrics) == METRICS
+        assert all(math.isfinite(value) for value in step.metrics.values())
+        assert (step.number, step.total) == (number, 3)
+        assert step.metrics["policy/steps"] == 6
+        assert step.rollout is not None
+        assert len(step.prompts) == len(step.scores) == len(step.rollout.samples) == 12
+        assert set(step.seconds) == {"sample", "score", "train"}
+        assert step.tokens > 2 * step.rollout.tokens
+        by_text = {prompt.text: ids for prompt, ids in ppo.prompts}
+        assert all(s.prompt_ids == by_text[step.prompts[s.prompt].text] for s in step.rollout.samples)
+    assert ppo.learner.steps == 18
+
+
+def test_figures_of_a_rollout_are_what_their_names_say(folders: dict[str, str]) -> None:
+    """One figure after the other, from the samples themselves."""
+    scores = torch.linspace(-2, 3, 12)
+    ppo = PPO(folders["llama"], ppo_config(missing_eos_penalty=0.5), reward=Given(scores), norm=ScoreNorm(1.0, 2.0))
+    ppo.run(until=2)
+    step = ppo.run(done=2)[0]
+    metrics = step.metrics
+    assert step.rollout is not None
+    samples = step.rollout.samples
+    assert metrics["objective/score"] == pytest.approx(0.5)
+    assert metrics["objective/score_std"] == pytest.approx(float(scores.std()))
+    assert metrics["objective/score_normalised"] == pytest.approx(-0.25)
+    assert metrics["rollout/length"] == pytest.approx(sum(len(s.completion) for s in samples) / 12)
+    ended = sum(s.ended for s in samples) / 12
+    assert metrics["rollout/eos_rate"] == pytest.approx(ended)
+    assert metrics["rollout/unique"] == len({s.completion for s in samples}) / 12
+    assert metrics["objective/non_score_reward"] == pytest.approx(-0.1 * metrics["objective/kl"], rel=1e-4)
+    total = -0.25 - 0.5 * (1 - ended) - 0.1 * metrics["objective/kl"]
+    assert metrics["objective/rlhf_reward"] == pytest.approx(total, rel=1e-4)
+    assert step.scores == tuple(scores.tolist()), "raw, as the reward gave them"
+
+
+def rollout_of(lengths: list[int], ended: list[bool]) -> Rollout:
+    return Rollout(
+        tuple(
+            Sample(n, (5, 6), tuple(range(7, 7 + length)), (-1.0,) * length, end)
+            for n, (length, end) in enumerate(zip(lengths, ended, strict=True))
+        ),
+        1.0,
+    )
+
+
+def test_only_completions_that_never_stopped_are_penalised() -> None:
+    """missing_eos_looks_at_completion_and_stop_ids: https://github.com/huggingface/trl/issues/6805"""
+    rollout = rollout_of([3, 8, 8], [True, False, True])
+    scores = torch.tensor([1.0, 1.0, 1.0])
+    final = final_scores(rollout, scores, ScoreNorm(), ppo_config(missing_eos_penalty=0.7))
+    assert final.tolist() == pytest.approx([1.0, 0.3, 1.0])
+
+
+def test_scores_are_normalised_then_clipped_then_penalised() -> None:
+    rollout = rollout_of([2, 2, 2], [False, True, True])
+    config = ppo_config(score_clip=1.5, missing_eos_penalty=1.0)
+    final = final_scores(rollout, torch.tensor([9.0, -9.0, 2.0]), ScoreNorm(1.0, 2.0), config)
+    assert final.tolist() == pytest.approx([1.5 - 1.0, -1.5, 0.5])
+
+
+def test_the_norm_is_the_mean_and_deviation_of_its_scores() -> None:
+    norm = ScoreNorm.of(torch.tensor([1.0, 3.0, 5.0]))
+    assert (norm.mean, norm.std) == (3.0, 2.0)
+    assert norm(torch.tensor([5.0])).tolist() == [1.0]
+    assert torch.isfinite(ScoreNorm.of(torch.full((4,), 2.0))(torch.tensor([2.0, 3.0]))).all()
+
+
+def test_the_score_enters_at_the_last_token_and_the_penalty_at_each(folders: dict[str, str]) -> None:
+    """score_on_last_completion_token: https://github.com/huggingface/trl/issues/3750"""
+    scores = torch.arange(12.0)
+    config = ppo_config(whiten=False, lam=1.0, missing_eos_penalty=0.0, critic="shared")
+    ppo = PPO(folders["llama"], config, reward=Given(scores))
+    ppo.run(until=1)
+    rollout = ppo.sampler.sample([ids for _, ids in ppo.prompts[:12]], seed=1)
+    frozen = freeze(ppo.models, ppo.learner, rollout, config)
+    targets, summary = estimate(rollout, scores, frozen, ScoreNorm(), 0.1, config)
+    kl = (frozen.old_logprobs - frozen.ref_logprobs) * frozen.loss_mask
+    assert summary["objective/kl"] == pytest.approx(float(kl.sum(1).mean()), rel=1e-4)
+    assert float(kl.abs().max()) > 1e-3
+    # With gamma = lam = 1 the return is all that is still to come.
+    expected = scores[:, None] - 0.1 * kl.flip(1).cumsum(1).flip(1)
+    kept = frozen.loss_mask
+    assert torch.allclose(targets.returns[kept], expected[kept], atol=1e-4)
+    assert torch.allclose((targets.returns - frozen.values)[kept], targets.advantages[kept], atol=1e-5)
+    assert not targets.returns[~kept].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_figures_do_not_depend_on_the_token_budget(kind: str, folders: dict[str, str]) -> None:
+    found = []
+    for tokens in (1, 90, 100_000):
+        ppo = PPO(folders[kind], ppo_config(tokens=tokens, temperature=0.7))
+        rollout = ppo.sampler.sample([ids for _, ids in ppo.prompts], seed=1)
+        frozen = freeze(ppo.models, ppo.learner, rollout, ppo.config)
+        found.append((frozen.ref_logprobs, frozen.values, frozen.old_logprobs))
+        assert torch.allclose(frozen.ref_logprobs, frozen.old_logprobs, atol=1e-5)
+        assert float(frozen.values.std()) > 0.1
+    for other in found[1:]:
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found[0], other, strict=True))
+
+
+def untimed(step: Step) -> tuple[Any, ...]:
+    return step.number, step.metrics, step.tokens, step.rollout, step.scores
+
+
+@pytest.mark.parametrize(("critic", "adapter"), [("reward_model", None), ("shared", ADAPTER)])
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    critic: str, adapter: Any, folders: dict[str, str], tmp_path: Path
+) -> None:
+    """resume_equals_uninterrupted, adaptive_kl_survives_resume, reference_anchored_across_resume:
+    https://github.com/verl-project/verl/issues/2653, https://github.com/NVIDIA-NeMo/RL/issues/3048
+    """
+    config = ppo_config(
+        updates=4, epochs=2, minibatches=2, kl_target=0.05, kl_horizon=50, critic=critic, critic_warmup=1
+    )
+    full = PPO(folders["llama"], config, adapter=adapter)
+    steps = full.run()
+    assert len({step.metrics["objective/kl_coef"] for step in steps}) == 4, "the coefficient adapts"
+    for cut in (1, 2):
+        first = PPO(folders["llama"], config, adapter=adapter)
+        first.run(until=cut)
+        first.save(tmp_path / "checkpoint", cut)
+        second = PPO(folders["llama"], config, adapter=adapter)
+        again = second.run(done=second.load(tmp_path / "checkpoint"))
+        assert [untimed(step) for step in again] == [untimed(step) for step in steps[cut:]]
+        assert same(second.weights(), full.weights())
+        assert same(second.learner.state(), full.learner.state())
+        assert second.controller.state() == full.controller.state()
+
+
+def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
+    config = ppo_config(epochs=6, minibatches=2, lr=1e-2, updates=1)
+    free = PPO(folders["llama"], config).run()[0].metrics
+    assert free["policy/steps"] == 12
+    ppo = PPO(folders["llama"], config.model_copy(update={"target_kl": 0.05}))
+    metrics = ppo.run()[0].metrics
+    assert 1 <= metrics["policy/steps"] < 12
+    assert metrics["policy/steps"] == ppo.learner.steps
+    assert metrics["policy/approx_kl"] <= 1.5 * 0.05 < free["policy/approx_kl"]
+    assert set(metrics) == METRICS
+
+
+def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
+    """The sampler here is another model, so that even the first ratio is off; the gap is told all the same."""
+    ppo = PPO(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
+    with torch.no_grad():
+        ppo.policy.lm_head.weight.mul_(1.0)
+    ppo.sampler.model = PPO(folders["gpt2"], ppo_config()).policy
+    before, state = ppo.weights(), len(ppo.learner.state())
+    metrics = ppo.run()[0].metrics
+    assert metrics["policy/steps"] == 0
+    assert metrics["rollout/logprob_gap"] > 0.1
+    assert metrics["policy/approx_kl"] > 1e-4
+    assert same(ppo.weights(), before)
+    assert len(ppo.learner.state()) == state, "no moments were made"
+    assert all(p.grad is None for p in (*ppo.policy.parameters(), *ppo.critic.parameters()))
+
+
+@pytest.mark.parametrize("adapter", [None, ADAPTER])
+@pytest.mark.parametrize("critic", ["reward_model", "shared"])
+def test_only_the_critic_learns_during_its_warmup(critic: str, adapter: Any, folders: dict[str, str]) -> None:
+    """A shared critic reads the policy's states, and must not move what it reads."""
+    config = ppo_config(critic=critic, critic_warmup=2, ent_coef=0.1, updates=3)
+    ppo = PPO(folders["llama"], config, adapter=adapter)
+    before, critic_before = weights(ppo.policy), weights(ppo.critic)
+    steps = ppo.run(until=2)
+    assert same(weights(ppo.policy), before)
+    assert not same(weights(ppo.critic), critic_before)
+    assert all(abs(step.metrics["objective/kl"]) <= 1e-5 for step in steps)
+    assert all(step.metrics["optimizer/grad_norm_policy"] == 0 for step in steps)
+    ppo.run(done=2)
+    assert not same(weights(ppo.policy), before)
+
+
+def test_the_penalty_pulls_towards_the_reference(folders: dict[str, str]) -> None:
+    def drift(kl_coef: float) -> float:
+        config = ppo_config(kl_coef=kl_coef, updates=6, lr=5e-3, epochs=2)
+        return PPO(folders["llama"], config, reward=Pays(11)).run()[-1].metrics["objective/kl"]
+
+    assert drift(2.0) < 0.5 * drift(0.0)
+
+
+@pytest.mark.parametrize("critic", ["reward_model", "shared"])
+def test_ppo_learns_what_pays(critic: str, folders: dict[str, str]) -> None:
+    """One token pays, by a known rule; nobody tells the policy which."""
+    config = ppo_config(
+        batch=32, updates=12, epochs=3, lr=5e-3, kl_coef=0.0, completion=5, critic=critic, tokens=4096
+    )
+    ppo = PPO(folders["llama"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+    scores = [step.metrics["objective/score"] for step in ppo.run()]
+    assert scores[0] < 0.15
+    assert sum(scores[-3:]) / 3 > 0.5
+
+
+def test_values_come_to_explain_returns(folders: dict[str, str]) -> None:
+    """Scores that follow from the completion are predicted better and better by the critic."""
+    config = ppo_config(batch=32, updates=10, epochs=4, lr=3e-3, critic_warmup=10, tokens=4096, kl_coef=0.0)
+    ppo = PPO(folders["llama"], config.model_copy(update={"critic": "shared"}), reward=Pays(11))
+    explained = [step.metrics["value/explained_variance"] for step in ppo.run()]
+    assert explained[0] == pytest.approx(0.0, abs=1e-5), "V = 0 explains nothing"
+    assert explained[-1] > explained[0] + 0.1
+
+
+@pytest.mark.parametrize("scores", [[1.0] * 11 + [math.nan], [math.inf] + [0.0] * 11, [1.0] * 11])
+def test_scores_that_are_none_are_a_user_error(scores: list[float], folders: dict[str, str]) -> None:
+    ppo = PPO(folders["llama"], ppo_config(), reward=Given(torch.tensor(scores)))
+    before = ppo.weights()
+    with pytest.raises(UserError, match="score"):
+        ppo.run()
+    assert same(ppo.weights(), before)
+
+
+def test_one_prompt_per_rollout_is_enough(folders: dict[str, str]) -> None:
+    ppo = PPO(folders["llama"], ppo_config(batch=1))
+    assert all(math.isfinite(value) for step in ppo.run() for value in step.metrics.values())
+
+
+def test_prompts_are_drawn_again_when_they_run_out(folders: dict[str, str]) -> None:
+    steps = PPO(folders["llama"], ppo_config(batch=12), asked=5).run()
+    assert all(len({prompt.text for prompt in step.prompts}) == 5 for step in steps)
+    assert len({step.rollout for step in steps}) == 3
+    assert STOPS
