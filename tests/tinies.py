@@ -40,15 +40,19 @@ def tiny_model(kind: str, seed: int = 0, **changed: Any) -> Any:
         heads = {"num_key_value_heads": 2}
         return tf.Qwen2ForCausalLM(tf.Qwen2Config(**(shared | sizes | window | heads | changed)))
     return tf.GPT2LMHeadModel(
-        tf.GPT2Config(**(shared | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT} | changed))
+        tf.GPT2Config(
+            **(shared | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT} | changed)
+        )
     )
 
 
 def save_models(folder: Path) -> dict[str, str]:
-    """A transformers folder of each kind, by kind."""
-    for kind in KINDS:
-        tiny_model(kind).save_pretrained(folder / kind)
-    return {kind: str(folder / kind) for kind in KINDS}
+    """A transformers folder of each kind, by kind; "mild" is a llama with the small weights that learn well."""
+    models = {kind: tiny_model(kind) for kind in KINDS}
+    models["mild"] = tiny_model("llama", initializer_range=0.05)
+    for kind, model in models.items():
+        model.save_pretrained(folder / kind)
+    return {kind: str(folder / kind) for kind in models}
 
 
 def ids(rng: random.Random, shortest: int, longest: int) -> tuple[int, ...]:

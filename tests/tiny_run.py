@@ -205,5 +205,3 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-
-

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A mistake the user can mend: what happened, where, what was expected and what to do.
@@ -21,3 +24,13 @@ class UserError(Exception):
         labelled = (("where", self.where), ("expected", self.expected), ("do", self.fix))
         lines += [f"  {label}: {text}" for label, text in labelled if text]
         return "\n".join(lines)
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Say `place`, such as the key of a recipe, in the errors for the user that come out of the block."""
+    try:
+        yield
+    except UserError as error:
+        where = f"{error.where} ({place})" if error.where else place
+        raise UserError(error.what, where=where, expected=error.expected, fix=error.fix) from error

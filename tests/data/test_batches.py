@@ -128,7 +128,9 @@ def test_denominators_are_counted_over_all_examples() -> None:
     assert (counts.tokens, counts.sequences, counts.pairs) == (5, 3, 0.25)
 
 
-@pytest.mark.parametrize(("prompt", "completion", "mask"), [((), (1,), ()), ((1,), (), ()), ((1,), (2, 3), (True,))])
+@pytest.mark.parametrize(
+    ("prompt", "completion", "mask"), [((), (1,), ()), ((1,), (), ()), ((1,), (2, 3), (True,))]
+)
 def test_rows_that_make_no_sense_are_refused(prompt: tuple, completion: tuple, mask: tuple) -> None:
     with pytest.raises(ValueError, match="row"):
         Row(prompt, completion, mask)

@@ -44,7 +44,9 @@ def test_a_shared_critic_starts_at_zero(folders: dict[str, str]) -> None:
 
 def make(kind: str, folder: str) -> tuple[Critic, torch.nn.Module]:
     """A critic with a head that sees something, and the policy beside it."""
-    critic = SharedCritic(32) if kind == "shared" else TrunkCritic(new_reward_model(folder, pad_id=PAD, seed=2))
+    critic = (
+        SharedCritic(32) if kind == "shared" else TrunkCritic(new_reward_model(folder, pad_id=PAD, seed=2))
+    )
     torch.manual_seed(5)
     torch.nn.init.normal_(critic.head.weight)
     return critic, load_policy(folder)
@@ -69,7 +71,9 @@ def test_values_do_not_depend_on_batch_and_padding(kind: str, folders: dict[str,
     rows = random_rows(6)
     values = values_of(critic, policy, rows)
     for b, row in enumerate(rows):
-        assert torch.allclose(values_of(critic, policy, [row])[0], values[b, : len(row.completion)], atol=1e-5)
+        assert torch.allclose(
+            values_of(critic, policy, [row])[0], values[b, : len(row.completion)], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", ["trunk", "shared"])

@@ -25,7 +25,9 @@ def test_logits_do_not_depend_on_padding(kind: str, folders: dict[str, str]) -> 
     model, rows = load_policy(folders[kind]), random_rows(9)
     logits, hidden = completion_logits(model, *padded(rows), with_hidden=True)
     assert hidden is not None
-    assert torch.allclose(model.lm_head(hidden), logits, atol=1e-5), "values read the states the logits come from"
+    assert torch.allclose(model.lm_head(hidden), logits, atol=1e-5), (
+        "values read the states the logits come from"
+    )
     for b, row in enumerate(rows):
         expected = model(input_ids=torch.tensor([row.prompt + row.completion])).logits[0]
         width = len(row.completion)

@@ -108,6 +108,15 @@ def test_a_saved_reward_model_gives_the_same_scores_in_transformers(
     assert only_safetensors(tmp_path / "model")
 
 
+def test_a_reward_model_knows_the_pad_token_its_trunk_did_not(tokenizer: Any, tmp_path: Path) -> None:
+    """GPT-2 has none, and transformers refuses to score a batch without it."""
+    tiny_model("gpt2", pad_token_id=None).save_pretrained(tmp_path / "gpt2")
+    model, rows = new_reward_model(str(tmp_path / "gpt2"), pad_id=PAD, seed=4), random_rows(6)
+    save_model(model, tokenizer, tmp_path / "model")
+    scores = plain_scores(tmp_path / "model", rows, left=False)
+    assert torch.allclose(scores, scores_of(model, rows), atol=2e-5)
+
+
 def test_the_head_of_a_reward_model_is_drawn_from_the_seed_alone(folders: dict[str, str]) -> None:
     """head_init_and_seed: https://github.com/huggingface/trl/issues/4887"""
     torch.manual_seed(1)
@@ -115,7 +124,9 @@ def test_the_head_of_a_reward_model_is_drawn_from_the_seed_alone(folders: dict[s
     torch.manual_seed(2)
     two = new_reward_model(folders["llama"], pad_id=PAD, seed=7)
     assert same(weights(one), weights(two))
-    assert not torch.equal(one.score.weight, new_reward_model(folders["llama"], pad_id=PAD, seed=8).score.weight)
+    assert not torch.equal(
+        one.score.weight, new_reward_model(folders["llama"], pad_id=PAD, seed=8).score.weight
+    )
     assert same(weights(one.model), weights(load_policy(folders["llama"]).model)), "the trunk is the policy's"
 
 
@@ -153,7 +164,9 @@ def test_an_adapter_is_drawn_from_the_seed_alone(folders: dict[str, str]) -> Non
 
 def test_adapter_targets_that_match_nothing_are_a_user_error(folders: dict[str, str]) -> None:
     with pytest.raises(UserError, match="q_projection"):
-        add_adapter(load_policy(folders["llama"]), ADAPTER.model_copy(update={"targets": ("q_projection",)}), 0)
+        add_adapter(
+            load_policy(folders["llama"]), ADAPTER.model_copy(update={"targets": ("q_projection",)}), 0
+        )
 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER])
@@ -210,7 +223,9 @@ def test_weights_that_are_not_there_are_never_made_up(folders: dict[str, str], t
     with pytest.raises(UserError, match=r"lm_head\.weight"):
         load_policy(str(tmp_path))
     again = new_reward_model(str(tmp_path), pad_id=PAD, seed=5)  # a reward model may start from another one
-    assert torch.equal(again.score.weight, new_reward_model(folders["llama"], pad_id=PAD, seed=5).score.weight)
+    assert torch.equal(
+        again.score.weight, new_reward_model(folders["llama"], pad_id=PAD, seed=5).score.weight
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -67,9 +67,14 @@ def test_a_folder_that_fails_leaves_the_old(tmp_path: Path, error: type[BaseExce
     target = tmp_path / "model"
     with fresh_folder(target) as fresh:
         (fresh / "weights").write_text("old")
-    with pytest.raises(error), fresh_folder(target) as fresh:
-        (fresh / "weights").write_text("ne")
-        raise error
+
+    def fails() -> None:
+        with fresh_folder(target) as fresh:
+            (fresh / "weights").write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        fails()
     assert (target / "weights").read_text() == "old"
     assert names(tmp_path) == ["model"]
 
@@ -93,7 +98,10 @@ def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
-        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "the disk is full",
+        ),
         (OSError([("a", "b", "[Errno 28] No space left on device: 'b'")]), "the disk is full"),
         (RuntimeError("(sqlite3.OperationalError) disk I/O error"), "the disk does not take"),
         (PermissionError(errno.EACCES, "Permission denied"), "cannot write here"),
@@ -107,7 +115,9 @@ def test_what_the_disk_says_in_words(tmp_path: Path, error: Exception, said: str
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("error", [ValueError("28"), FileNotFoundError(errno.ENOENT, "none"), UserError("mine")])
+@pytest.mark.parametrize(
+    "error", [ValueError("28"), FileNotFoundError(errno.ENOENT, "none"), UserError("mine")]
+)
 def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as caught, disk_errors(tmp_path):
         raise error

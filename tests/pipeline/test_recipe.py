@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_run import TOWN, town, town_file
 
 from concordant.errors import UserError
 from concordant.pipeline.plan import plan
@@ -17,13 +16,18 @@ from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.recipe import load_recipe, make_recipe, parse_overrides, parse_value, with_overrides
 from concordant.pipeline.run import resolved_toml
 from concordant.pipeline.toml import to_toml
+from tiny_run import TOWN, town, town_file
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
-LEAF = TEXT | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+LEAF = (
+    TEXT | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
 TABLE = st.recursive(
-    st.dictionaries(TEXT, LEAF | st.lists(LEAF, max_size=3) | st.lists(st.dictionaries(TEXT, LEAF), max_size=2)),
+    st.dictionaries(
+        TEXT, LEAF | st.lists(LEAF, max_size=3) | st.lists(st.dictionaries(TEXT, LEAF), max_size=2)
+    ),
     lambda inner: st.dictionaries(TEXT, LEAF | inner, max_size=4),
     max_leaves=8,
 )
@@ -58,7 +62,15 @@ def test_the_resolved_recipe_of_a_run_reads_back(finished: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0.1", 0.1), ("1e-3", 1e-3), ("true", True), ("demo", "demo"), ('"7"', "7"), ("", ""), ("a = b", "a = b")],
+    [
+        ("0.1", 0.1),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("demo", "demo"),
+        ('"7"', "7"),
+        ("", ""),
+        ("a = b", "a = b"),
+    ],
 )
 def test_values_of_overrides(text: str, value: object) -> None:
     assert parse_value(text) == value
@@ -88,6 +100,7 @@ def test_overrides_do_not_touch_what_they_change() -> None:
         ({"name": ".."}, "name", ""),
         ({"feedback.ties": "keep"}, "feedback.ties", ""),
         ({"model.embedded.heads": 3}, "model.embedded.heads", ""),
+        ({"policy.minibatches": 3}, "policy.minibatches", ""),
         ({"world": 3}, "world", ""),
         ({"policy.gamma": float("nan")}, "policy.gamma", ""),
     ],
@@ -133,7 +146,6 @@ SECTIONS = {"pretrain.steps": 5, "sft.steps": 5}
 @pytest.mark.parametrize(
     ("changes", "said", "named"),
     [
-        ({"policy.minibatches": 3}, "cannot be cut into 3 minibatches", "policy.batch=15"),
         ({"policy.completion": 128}, "leaves no room for a prompt", "policy.completion=64"),
         ({"model.length": 10}, "leaves no room for a prompt", "10 tokens"),
         ({"machine.device": "gpu"}, "no device 'gpu'", "cuda:N"),
@@ -145,7 +157,9 @@ SECTIONS = {"pretrain.steps": 5, "sft.steps": 5}
         ({"policy.kl_target": 3, "policy.kl_horizon": 2}, "kl_horizon = 2", "more than 3.2"),
     ],
 )
-def test_parts_that_do_not_fit_together(tmp_path: Path, changes: dict[str, Any], said: str, named: str) -> None:
+def test_parts_that_do_not_fit_together(
+    tmp_path: Path, changes: dict[str, Any], said: str, named: str
+) -> None:
     with pytest.raises(UserError) as caught:
         plan(load_recipe(town_file(tmp_path), changes), tmp_path / "run")
     assert said in caught.value.what
@@ -167,7 +181,10 @@ def without(*sections: str, **added: Any) -> dict[str, Any]:
         (without("world"), "no model to start from"),
         (without("world", "pretrain", model__path="x"), "nothing to fine-tune on"),
         (without("world", "pretrain", "sft", model__path="x"), "nobody says which answers are better"),
-        (without("world", "pretrain", "sft", "reward", "policy", model__path="x"), "no prompts to measure on"),
+        (
+            without("world", "pretrain", "sft", "reward", "policy", model__path="x"),
+            "no prompts to measure on",
+        ),
     ],
 )
 def test_parts_that_are_missing(values: dict[str, Any], said: str) -> None:

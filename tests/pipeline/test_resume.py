@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from concordant.feedback import labelers
+from concordant.feedback.store import Store
+from concordant.feedback.summary import digest
+from concordant.pipeline.interrupt import Interrupted, StopRequest
+from concordant.pipeline.recipe import Recipe
+from concordant.pipeline.reporter import Silent
+from concordant.pipeline.run import execute, open_run
+from concordant.pipeline.stages import feedback
 from tiny_run import (
     STAGES,
     Stopper,
@@ -23,15 +32,6 @@ from tiny_run import (
     wait_until,
     weights,
 )
-
-from concordant.feedback import labelers
-from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
-from concordant.pipeline.interrupt import Interrupted, StopRequest
-from concordant.pipeline.recipe import Recipe
-from concordant.pipeline.reporter import Silent
-from concordant.pipeline.run import execute, open_run
-from concordant.pipeline.stages import feedback
 
 TRAINED = ("01-base", "02-sft", "04-reward", "05-policy")
 
@@ -79,7 +79,9 @@ def broken_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Sto
     return run, [*told, gone_on(recipe, run)]
 
 
-def test_stopped_runs_end_with_the_same_weights(broken_off: tuple[Path, list[Stopper]], finished: Path) -> None:
+def test_stopped_runs_end_with_the_same_weights(
+    broken_off: tuple[Path, list[Stopper]], finished: Path
+) -> None:
     for stage in TRAINED:
         assert weights(broken_off[0], stage) == weights(finished, stage), stage
 
@@ -91,7 +93,9 @@ def test_stopped_runs_end_with_the_same_logs(broken_off: tuple[Path, list[Stoppe
         assert logged(broken_off[0], stage, "samples.jsonl") == logged(finished, stage, "samples.jsonl")
 
 
-def test_stopped_runs_end_with_the_same_results(broken_off: tuple[Path, list[Stopper]], finished: Path) -> None:
+def test_stopped_runs_end_with_the_same_results(
+    broken_off: tuple[Path, list[Stopper]], finished: Path
+) -> None:
     assert figures(broken_off[0]) == figures(finished)
     assert fingerprints(broken_off[0]) == fingerprints(finished)
 
@@ -120,7 +124,9 @@ def test_candidates_and_votes_are_made_once(
     monkeypatch.setattr(feedback, "CHUNK", 16)  # three chunks of candidates
     monkeypatch.setattr(labelers, "CHUNK", 20)  # three of votes
     recipe = town(tmp_path)
-    whole, parts = (clone(finished, tmp_path / name / "tiny", stages=STAGES[:2]) for name in ("whole", "parts"))
+    whole, parts = (
+        clone(finished, tmp_path / name / "tiny", stages=STAGES[:2]) for name in ("whole", "parts")
+    )
     for run in (whole, parts):
         (run / "feedback.sqlite").unlink()
     straight = stopped(recipe, whole, "reward model", 1)
@@ -133,7 +139,9 @@ def test_candidates_and_votes_are_made_once(
     assert [n for one in told for title, n in one.progress if title == "sampling candidates"] == [16, 32, 48]
     assert [n for title, n in straight.progress if title == "labeling"] == [20, 40, 48]
     assert contents(parts) == contents(whole)
-    facts = [json.loads((run / "stages" / "03-feedback" / "stage.json").read_text()) for run in (whole, parts)]
+    facts = [
+        json.loads((run / "stages" / "03-feedback" / "stage.json").read_text()) for run in (whole, parts)
+    ]
     assert facts[0]["totals"]["tokens"] == facts[1]["totals"]["tokens"]
     assert facts[0]["facts"] == facts[1]["facts"]
 
@@ -183,7 +191,9 @@ def town_words(folder: Path) -> list[str]:
 def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"policy__updates": 20, "policy__checkpoint": 4, "evaluate__prompts": 4}
     recipe = town(tmp_path, **changes)
-    whole, killed = (clone(finished, tmp_path / name / "tiny", stages=STAGES[:4]) for name in ("whole", "killed"))
+    whole, killed = (
+        clone(finished, tmp_path / name / "tiny", stages=STAGES[:4]) for name in ("whole", "killed")
+    )
     gone_on(recipe, whole)
 
     dotted = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]

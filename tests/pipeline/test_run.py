@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_run import STAGES, clone, concordant, figures, fingerprints, results, rows, snapshot, town, town_file, weights
 
 from concordant.errors import UserError
 from concordant.feedback.store import Store
@@ -21,6 +20,19 @@ from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
 from concordant.pipeline.reporter import Silent
 from concordant.pipeline.run import execute, open_run
+from tiny_run import (
+    STAGES,
+    clone,
+    concordant,
+    figures,
+    fingerprints,
+    results,
+    rows,
+    snapshot,
+    town,
+    town_file,
+    weights,
+)
 
 MODELS = ("base", "sft", "policy", "ideal")
 STEPS = {"01-base": 20, "02-sft": 10, "04-reward": 6, "05-policy": 3}
@@ -102,7 +114,9 @@ def test_the_models_load_in_plain_transformers(finished: Path) -> None:
         folder = finished / "stages" / stage / "model"
         model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         chat = [{"role": "user", "content": "where is the bakery ?"}]
-        given = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        given = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
         assert model.generate(**given, max_new_tokens=4).shape[1] > given["input_ids"].shape[1]
     reward = AutoModelForSequenceClassification.from_pretrained(finished / "stages" / "04-reward" / "model")
     assert reward.num_labels == 1
@@ -199,7 +213,9 @@ def vote_once_more(run: Path) -> None:
     with Store.open(run / "feedback.sqlite") as store:
         me = store.add_labeler("me", "human")
         with store.reading() as connection:
-            row = connection.exec_driver_sql("SELECT task, completion FROM task_completion ORDER BY task").all()
+            row = connection.exec_driver_sql(
+                "SELECT task, completion FROM task_completion ORDER BY task"
+            ).all()
         first = [completion for task, completion in row if task == row[0][0]]
         store.create_tasks("pairwise", [first], need=2)
         lease = store.lease(me)
@@ -285,5 +301,7 @@ def test_stages_that_are_all_taken_over_leave_a_whole_run(finished: Path, tmp_pa
     done = concordant("run", town_file(tmp_path), "policy.checkpoint=7", "--runs", tmp_path / "runs")
     assert done.status == 0, done.err
     other = tmp_path / "runs" / "tiny-policy.checkpoint=7"
-    assert {"results.json", "report.html", "resolved.toml", "recipe.toml"} <= {f.name for f in other.iterdir()}
+    assert {"results.json", "report.html", "resolved.toml", "recipe.toml"} <= {
+        f.name for f in other.iterdir()
+    }
     assert figures(other)["models"] == figures(finished)["models"]

@@ -92,7 +92,9 @@ def test_an_adapter_takes_part_in_sampling(folders: dict[str, str]) -> None:
 def well_formed(sample: Sample, limit: int) -> bool:
     *before, last = sample.completion
     ends_well = sample.ended == (last in STOPS) and (sample.ended or len(sample.completion) == limit)
-    return ends_well and not set(before) & set(STOPS) and len(sample.logprobs) == len(sample.completion) <= limit
+    return (
+        ends_well and not set(before) & set(STOPS) and len(sample.logprobs) == len(sample.completion) <= limit
+    )
 
 
 @pytest.mark.parametrize(("slots", "samples"), [(64, 1), (64, 3), (5, 2), (3, 4), (1, 1), (1, 3)])
@@ -100,7 +102,9 @@ def test_completions_stop_at_a_stop_token_or_at_the_limit(
     slots: int, samples: int, folders: dict[str, str]
 ) -> None:
     """missing_eos_looks_at_completion_and_stop_ids: https://github.com/huggingface/trl/issues/5338"""
-    prompts = [(*prompt, STOPS[0]) for prompt in random_prompts(15)]  # a stop token in the prompt is none of ours
+    prompts = [
+        (*prompt, STOPS[0]) for prompt in random_prompts(15)
+    ]  # a stop token in the prompt is none of ours
     model = load_policy(folders["llama"])
     rollout = sampler_of(model, slots=slots).sample(prompts, samples=samples, seed=2)
     assert [sample.prompt for sample in rollout.samples] == [i for i in range(15) for _ in range(samples)]

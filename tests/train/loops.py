@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tinies import MACHINE, PAD, random_prompts, sampler_of, weights
 from torch import Tensor
 
 from concordant.core.kl import AdaptiveKL, FixedKL
@@ -25,11 +24,14 @@ from concordant.train.improve import Models, improve
 from concordant.train.learner import Group, Learner
 from concordant.train.rewards import Reward, RewardModel, ScoreNorm
 from concordant.train.step import Step
+from tinies import MACHINE, PAD, random_prompts, sampler_of, weights
 
 SMALL: dict[str, Any] = {"batch": 12, "completion": 8, "updates": 3, "tokens": 120, "kl_coef": 0.1}
 
 
-def learner_of(*modules: Any, lr: float = 1e-3, tokens: int = 10_000, total: int = 100, **changed: Any) -> Learner:
+def learner_of(
+    *modules: Any, lr: float = 1e-3, tokens: int = 10_000, total: int = 100, **changed: Any
+) -> Learner:
     """A learner with a group per module, named a, b, ..."""
     groups = [Group("abc"[n], module, lr) for n, module in enumerate(modules)]
     config = OptimizerConfig(lr=lr, **({"schedule": "constant"} | changed))
@@ -44,6 +46,14 @@ class Pays:
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         return torch.tensor([s.completion.count(self.token) / len(s.completion) for s in rollout.samples])
+
+
+@dataclass(frozen=True)
+class OddPrompts:
+    """Pays by the prompt alone, whatever the completion."""
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+        return torch.tensor([1.0 if s.prompt_ids[-1] % 2 else -1.0 for s in rollout.samples])
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class PPO:
     config: PPOConfig
     adapter: AdapterConfig | None = None
     reward: Reward | None = None
-    norm: ScoreNorm = ScoreNorm()
+    norm: ScoreNorm | None = None
     seed: int = 3
     asked: int = 20
     policy: Any = field(init=False)
@@ -107,7 +117,7 @@ class PPO:
             self.prompts,
             self.learner,
             self.controller,
-            self.norm,
+            self.norm or ScoreNorm(),
             self.config,
             seed=self.seed,
             done=done,

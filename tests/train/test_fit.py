@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from loops import learner_of, ranking, single_examples
-from tinies import ADAPTER, PAD, padded, random_prompts, same, sampler_of, weights
 
 from concordant.data.batches import Example, Row, collate
 from concordant.models.forward import completion_logits, sequence_scores
@@ -20,6 +19,7 @@ from concordant.train.fit import fit
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
 from concordant.train.step import Step
+from tinies import ADAPTER, PAD, padded, random_prompts, same, sampler_of, weights
 
 
 def config_of(steps: int, batch: int, **changed: Any) -> FitConfig:
@@ -49,7 +49,9 @@ def test_tokens_outside_the_mask_are_not_learnt(folders: dict[str, str]) -> None
     rows = [Row((5, 6), (10, 11, 12, 1), (False, False, True, True))] * 4
     learner = learner_of(model, lr=1e-2)
     before = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
-    last = list(fit(learner, [Example((row,)) for row in rows], sft_objective(model), config_of(30, 4), seed=0))[-1]
+    last = list(
+        fit(learner, [Example((row,)) for row in rows], sft_objective(model), config_of(30, 4), seed=0)
+    )[-1]
     after = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
     assert last.metrics["loss"] < 0.1
     assert (after[2, 12], after[3, 1]) > (torch.tensor(-0.2), torch.tensor(-0.2))
@@ -63,23 +65,23 @@ def shorter_wins(n: int, seed: int, k: int = 2) -> list[Example]:
     examples = []
     for prompt in random_prompts(n, seed):
         lengths = sorted(rng.sample(range(1, 9), k))
-        rows = [Row(prompt, (*(rng.randrange(5, 40) for _ in range(m)), 1)) for m in lengths]
+        rows = [Row((*prompt, 4), (*(rng.randrange(5, 40) for _ in range(m)), 1)) for m in lengths]
         examples.append(ranking(rows))
     return examples
 
 
 @pytest.mark.parametrize("k", [2, 4])
 def test_a_reward_model_learns_that_shorter_wins(k: int, folders: dict[str, str]) -> None:
-    model = new_reward_model(folders["llama"], pad_id=PAD, seed=0)
+    model = new_reward_model(folders["mild"], pad_id=PAD, seed=0)
     learner = learner_of(model, lr=4e-3, tokens=2000)
     objective = reward_objective(model, centering=0.01)
-    examples = shorter_wins(120 if k == 2 else 50, seed=0, k=k)
-    steps = list(fit(learner, examples, objective, config_of(60, 24 if k == 2 else 10), seed=0))
+    steps = list(fit(learner, shorter_wins(800, seed=0, k=k), objective, config_of(40, 48 // k), seed=0))
+    assert steps[0].metrics["reward/accuracy"] < 0.8
     assert steps[-1].metrics["reward/accuracy"] > 0.9
-    unseen = shorter_wins(60, seed=1)
+    unseen = shorter_wins(100, seed=1)
     ids, attention, _, _, last = collate([row for example in unseen for row in example.rows], PAD)
     scores = sequence_scores(model, ids, attention, last).detach().reshape(-1, 2)
-    assert float((scores[:, 0] > scores[:, 1]).float().mean()) > 0.85
+    assert float((scores[:, 0] > scores[:, 1]).float().mean()) > 0.9
 
 
 def test_equal_scores_are_half_right(folders: dict[str, str]) -> None:
@@ -96,7 +98,9 @@ def plain(step: Step) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("stage", ["sft", "sft with an adapter", "reward"])
-def test_a_resumed_fit_equals_the_uninterrupted_one(stage: str, folders: dict[str, str], tmp_path: Path) -> None:
+def test_a_resumed_fit_equals_the_uninterrupted_one(
+    stage: str, folders: dict[str, str], tmp_path: Path
+) -> None:
     """resume_equals_uninterrupted, bit for bit: https://github.com/verl-project/verl/issues/4156"""
     examples = shorter_wins(11, seed=0) if stage == "reward" else single_examples(11)
     config = config_of(9, 4, schedule="cosine", warmup=2, weight_decay=0.01)

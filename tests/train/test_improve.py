@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from loops import PPO, Given, Pays, ppo_config
-from tinies import ADAPTER, KINDS, STOPS, same, weights
+from loops import PPO, Given, OddPrompts, Pays, ppo_config
 
 from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.improve import estimate, final_scores, freeze
 from concordant.train.rewards import ScoreNorm
 from concordant.train.step import Step
+from tinies import ADAPTER, KINDS, same, weights
 
 METRICS = {
     "loss",
@@ -91,7 +91,9 @@ def test_metrics_have_the_names_of_the_field(folders: dict[str, str]) -> None:
 def test_figures_of_a_rollout_are_what_their_names_say(folders: dict[str, str]) -> None:
     """One figure after the other, from the samples themselves."""
     scores = torch.linspace(-2, 3, 12)
-    ppo = PPO(folders["llama"], ppo_config(missing_eos_penalty=0.5), reward=Given(scores), norm=ScoreNorm(1.0, 2.0))
+    ppo = PPO(
+        folders["llama"], ppo_config(missing_eos_penalty=0.5), reward=Given(scores), norm=ScoreNorm(1.0, 2.0)
+    )
     ppo.run(until=2)
     step = ppo.run(done=2)[0]
     metrics = step.metrics
@@ -220,8 +222,6 @@ def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
 def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
     """The sampler here is another model, so that even the first ratio is off; the gap is told all the same."""
     ppo = PPO(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
-    with torch.no_grad():
-        ppo.policy.lm_head.weight.mul_(1.0)
     ppo.sampler.model = PPO(folders["gpt2"], ppo_config()).policy
     before, state = ppo.weights(), len(ppo.learner.state())
     metrics = ppo.run()[0].metrics
@@ -249,33 +249,49 @@ def test_only_the_critic_learns_during_its_warmup(critic: str, adapter: Any, fol
     assert not same(weights(ppo.policy), before)
 
 
+LEARNING: dict[str, Any] = {
+    "batch": 32,
+    "lr": 1e-2,
+    "completion": 5,
+    "tokens": 4096,
+    "missing_eos_penalty": 0.0,
+}
+
+
 def test_the_penalty_pulls_towards_the_reference(folders: dict[str, str]) -> None:
     def drift(kl_coef: float) -> float:
-        config = ppo_config(kl_coef=kl_coef, updates=6, lr=5e-3, epochs=2)
-        return PPO(folders["llama"], config, reward=Pays(11)).run()[-1].metrics["objective/kl"]
+        config = ppo_config(**(LEARNING | {"kl_coef": kl_coef, "updates": 8, "critic": "shared"}))
+        ppo = PPO(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+        return ppo.run()[-1].metrics["objective/kl"]
 
-    assert drift(2.0) < 0.5 * drift(0.0)
+    free = drift(0.0)
+    assert free > 1
+    assert drift(2.0) < 0.3 * free
 
 
 @pytest.mark.parametrize("critic", ["reward_model", "shared"])
 def test_ppo_learns_what_pays(critic: str, folders: dict[str, str]) -> None:
     """One token pays, by a known rule; nobody tells the policy which."""
-    config = ppo_config(
-        batch=32, updates=12, epochs=3, lr=5e-3, kl_coef=0.0, completion=5, critic=critic, tokens=4096
-    )
-    ppo = PPO(folders["llama"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+    config = ppo_config(**(LEARNING | {"updates": 12, "epochs": 3, "kl_coef": 0.0, "critic": critic}))
+    ppo = PPO(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
     scores = [step.metrics["objective/score"] for step in ppo.run()]
     assert scores[0] < 0.15
     assert sum(scores[-3:]) / 3 > 0.5
 
 
-def test_values_come_to_explain_returns(folders: dict[str, str]) -> None:
-    """Scores that follow from the completion are predicted better and better by the critic."""
-    config = ppo_config(batch=32, updates=10, epochs=4, lr=3e-3, critic_warmup=10, tokens=4096, kl_coef=0.0)
-    ppo = PPO(folders["llama"], config.model_copy(update={"critic": "shared"}), reward=Pays(11))
-    explained = [step.metrics["value/explained_variance"] for step in ppo.run()]
-    assert explained[0] == pytest.approx(0.0, abs=1e-5), "V = 0 explains nothing"
-    assert explained[-1] > explained[0] + 0.1
+@pytest.mark.parametrize("critic", ["reward_model", "shared"])
+def test_values_come_to_explain_returns(critic: str, folders: dict[str, str]) -> None:
+    """Scores that follow from the prompt are foreseen better and better."""
+    config = ppo_config(
+        **(LEARNING | {"updates": 6, "epochs": 4, "kl_coef": 0.0, "clip_value": 0.5}),
+        critic=critic,
+        critic_warmup=6,
+    )
+    steps = PPO(folders["mild"], config, reward=OddPrompts()).run()
+    explained = [step.metrics["value/explained_variance"] for step in steps]
+    assert explained[0] < 0.1
+    assert explained[-1] > 0.2
+    assert steps[-1].metrics["value/loss"] < 0.8 * steps[0].metrics["value/loss"]
 
 
 @pytest.mark.parametrize("scores", [[1.0] * 11 + [math.nan], [math.inf] + [0.0] * 11, [1.0] * 11])
@@ -292,8 +308,18 @@ def test_one_prompt_per_rollout_is_enough(folders: dict[str, str]) -> None:
     assert all(math.isfinite(value) for step in ppo.run() for value in step.metrics.values())
 
 
+def test_each_update_and_each_seed_has_its_own_samples(folders: dict[str, str]) -> None:
+    """Also of one and the same prompt, and while the policy stays as it is."""
+    drawn = set()
+    for seed in (3, 4):
+        steps = PPO(folders["llama"], ppo_config(critic_warmup=3), asked=1, seed=seed).run()
+        for step in steps:
+            assert step.rollout is not None
+            drawn.add(tuple(sorted((s.prompt_ids, s.completion) for s in step.rollout.samples)))
+    assert len(drawn) == 6
+
+
 def test_prompts_are_drawn_again_when_they_run_out(folders: dict[str, str]) -> None:
     steps = PPO(folders["llama"], ppo_config(batch=12), asked=5).run()
     assert all(len({prompt.text for prompt in step.prompts}) == 5 for step in steps)
     assert len({step.rollout for step in steps}) == 3
-    assert STOPS

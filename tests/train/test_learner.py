@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from loops import learner_of, single_examples
-from tinies import ADAPTER, MACHINE, PAD, gradients, same, weights
 
 from concordant.models.load import add_adapter, load_policy
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from concordant.train.config import FitConfig, OptimizerConfig, PPOConfig
 from concordant.train.learner import MAX_SKIPPED, Group, Learner, schedule_factor
 from concordant.train.objectives.sft import sft_objective
+from tinies import ADAPTER, MACHINE, PAD, gradients, same, weights
 
 EXAMPLES = single_examples(6)
 
@@ -137,7 +137,9 @@ def test_a_learner_goes_on_from_its_state(adapter: object, folders: dict[str, st
         take_step(learner, model)
     save_checkpoint(tmp_path / "state", Checkpoint(learner.state(), {"step": learner.steps}))
     untied = sum(p.requires_grad for p in model.parameters())
-    assert len(learner.state()) == 4 * untied, "weights, two moments and a step count, of trained parameters only"
+    assert len(learner.state()) == 4 * untied, (
+        "weights, two moments and a step count, of trained parameters only"
+    )
     for _ in range(3):
         take_step(learner, model)
     other, resumed = fresh()

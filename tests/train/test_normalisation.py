@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from loops import learner_of, ppo_config, ranking
-from tinies import KINDS, PAD, assert_close, gradients, plain_logprobs, random_rows
 from torch import Tensor
 
 from concordant.data.batches import Counts, Example, Pair, Row, count, epochs
@@ -21,6 +20,7 @@ from concordant.models.load import load_policy, new_reward_model
 from concordant.train.objectives.ppo import Targets, ppo_objective
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
+from tinies import KINDS, PAD, assert_close, gradients, plain_logprobs, random_rows
 
 BUDGETS = (1, 50, 100_000)
 
@@ -148,8 +148,7 @@ def plain_ppo(policy: Any, critic: Critic, rows: Sequence[Row], given: Targets, 
             trunk = critic.trunk(input_ids=ids).last_hidden_state
         values = critic.head(trunk)[0, len(row.prompt) - 1 : -1, 0]
         old, old_values, advantages, returns = (
-            part[k, :c]
-            for part in (given.old_logprobs, given.old_values, given.advantages, given.returns)
+            part[k, :c] for part in (given.old_logprobs, given.old_values, given.advantages, given.returns)
         )
         ratio = (logprobs - old).exp()
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip_high)

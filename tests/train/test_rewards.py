@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from loops import Pays
-from tinies import KINDS, MACHINE, PAD, random_prompts, random_rows, sampler_of
 
 from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.models.load import load_policy, new_reward_model
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.rewards import RewardModel, checked
+from tinies import KINDS, MACHINE, PAD, random_prompts, random_rows, sampler_of
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reward_model_scores_each_completion_whatever_the_budget(kind: str, folders: dict[str, str]) -> None:
+def test_a_reward_model_scores_each_completion_whatever_the_budget(
+    kind: str, folders: dict[str, str]
+) -> None:
     policy, model = load_policy(folders[kind]), new_reward_model(folders[kind], pad_id=PAD, seed=0)
     rollout = sampler_of(policy).sample(random_prompts(10), samples=2, seed=0)
     asked = [Prompt.user(str(n)) for n in range(10)]
@@ -24,12 +26,15 @@ def test_a_reward_model_scores_each_completion_whatever_the_budget(kind: str, fo
         assert torch.allclose(scores, found[0], atol=1e-5)
     for sample, score in zip(rollout.samples, found[0], strict=True):
         ids = torch.tensor([sample.prompt_ids + sample.completion])
-        assert torch.allclose(model(input_ids=ids).logits[0, 0], score, atol=1e-5)
+        last = model.base_model(input_ids=ids).last_hidden_state[0, -1]
+        assert torch.allclose(model.score(last)[0], score, atol=1e-5)
 
 
 def test_scores_are_plain_numbers_on_the_cpu(folders: dict[str, str]) -> None:
     model = new_reward_model(folders["llama"], pad_id=PAD, seed=0)
-    samples = tuple(Sample(0, r.prompt, r.completion, (0.0,) * len(r.completion), True) for r in random_rows(4))
+    samples = tuple(
+        Sample(0, r.prompt, r.completion, (0.0,) * len(r.completion), True) for r in random_rows(4)
+    )
     scores = RewardModel(model, PAD, 100, MACHINE).score([Prompt.user("?")], Rollout(samples, 1.0))
     assert (scores.shape, scores.dtype, scores.device.type) == ((4,), torch.float32, "cpu")
     assert not scores.requires_grad

@@ -17,7 +17,7 @@ class EmbeddedConfig(Config):
     width: int = Field(64, ge=8)
     """Hidden size."""
     heads: int = Field(4, ge=1, validate_default=True)
-    """Attention heads; twice their number divides the width."""
+    """Attention heads; they divide the width."""
     context: int = Field(128, ge=16)
     """Longest sequence in tokens."""
 

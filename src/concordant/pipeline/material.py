@@ -12,7 +12,7 @@ from concordant.data.config import Source
 from concordant.data.layouts import Loaded, read_demonstrations, read_preferences, read_prompts
 from concordant.data.splits import place
 from concordant.data.types import Demonstration, Preference, Prompt
-from concordant.errors import UserError
+from concordant.errors import located
 from concordant.pipeline.recipe import Recipe
 from concordant.worlds.world import Gold, World, make_world
 
@@ -147,7 +147,7 @@ class FileMaterial:
 
     def _load(self, read: Any, source: Source, key: str) -> Loaded[Any]:
         """The rows of one source; what is wrong with them is said with the key of the recipe."""
-        try:
+        with located(key):
             loaded: Loaded[Any] = read(
                 source.path,
                 root=self.root,
@@ -155,9 +155,6 @@ class FileMaterial:
                 columns=source.columns,
                 strict=not self.data.skip_bad_rows,
             )
-        except UserError as error:
-            where = f"{error.where} ({key})" if error.where else key
-            raise UserError(error.what, where=where, expected=error.expected, fix=error.fix) from error
         return loaded
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from concordant import __version__
 from concordant.errors import UserError
-from concordant.files import sha256_of
+from concordant.files import disk_errors, sha256_of
 from concordant.pipeline.context import STORE, base_path
 from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.material import content_fingerprint, source_fingerprints
@@ -155,7 +155,7 @@ def votes_digest(run_folder: Path) -> str:
     from concordant.feedback.store import Store
     from concordant.feedback.summary import digest
 
-    with Store.open(run_folder / STORE) as store:
+    with disk_errors(run_folder / STORE), Store.open(run_folder / STORE) as store:
         return digest(store)
 
 

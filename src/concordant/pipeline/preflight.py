@@ -10,7 +10,7 @@ from typing import Any
 from concordant.data.config import Source
 from concordant.data.sources import is_hub_name, read_rows
 from concordant.data.types import Demonstration, Preference, Prompt
-from concordant.errors import UserError
+from concordant.errors import UserError, located
 from concordant.pipeline.material import Material
 from concordant.pipeline.recipe import Recipe
 
@@ -62,11 +62,13 @@ def _check_data(recipe: Recipe) -> None:
                 expected="one of them",
                 fix="remove [world] to train on your files",
             )
-        world = make_world(recipe.world.name, recipe.seed)
+        with located("world.name"):
+            world = make_world(recipe.world.name, recipe.seed)
         if recipe.reward is not None:
             from concordant.feedback.simulated import simulated_labelers
 
-            simulated_labelers(recipe.feedback.labelers, world.gold)
+            with located("feedback.labelers"):
+                simulated_labelers(recipe.feedback.labelers, world.gold)
         return
     if recipe.sft is not None and not data.demonstrations:
         raise UserError(
@@ -89,8 +91,10 @@ def _check_data(recipe: Recipe) -> None:
             expected="a file, folder or hub name; or data.preferences, whose prompts will do",
             fix='set data.prompts = "prompts.jsonl"',
         )
-    for source in (source for sources in given.values() for source in sources):
-        _check_there(source, Path(recipe.data_root))
+    for key, sources in given.items():
+        for source in sources:
+            with located(f"data.{key}"):
+                _check_there(source, Path(recipe.data_root))
 
 
 def _check_there(source: Source, root: Path) -> None:
@@ -109,14 +113,6 @@ def _check_policy(recipe: Recipe) -> None:
             where="[policy]",
             expected="a [reward] section",
             fix="add [reward], or leave [policy] out",
-        )
-    if policy.batch % policy.minibatches:
-        fitting = policy.batch - policy.batch % policy.minibatches or policy.minibatches
-        raise UserError(
-            f"policy.batch = {policy.batch} cannot be cut into {policy.minibatches} minibatches",
-            where="policy.minibatches",
-            expected="a divisor of policy.batch",
-            fix=f"set policy.batch={fitting}",
         )
     if policy.kl_target is not None and policy.batch >= 5 * policy.kl_horizon:
         raise UserError(
@@ -177,7 +173,8 @@ def check_machine(recipe: Recipe) -> None:
     """Refuse a device that is not there, before anything is removed or computed."""
     from concordant.models.hardware import probe
 
-    probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
+    with located("machine.device"):
+        probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
 
 
 def context_of(path: str) -> int:

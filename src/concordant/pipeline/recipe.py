@@ -140,7 +140,8 @@ def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
 
 def _explain(error: ValidationError, where: str) -> UserError:
     """The first problem of a recipe in words, with the nearest known key for a typo."""
-    first = error.errors()[0]
+    # An unknown key comes before what is missing: it may be the missing one with a typo.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = tuple(part for part in first["loc"] if isinstance(part, str))
     dotted = ".".join(place)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

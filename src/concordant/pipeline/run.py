@@ -79,8 +79,9 @@ def prepare(recipe: Recipe, stages: list[Planned], reporter: Reporter) -> WorldM
     check_machine(recipe)
     if recipe.model.path:
         path = base_path(recipe)
+        template = template_of(recipe, path)
         limit = min(recipe.model.length or 2**31, context_of(path))
-        check_lengths(recipe, material, template_of(recipe, path), limit, todo)
+        check_lengths(recipe, material, template, limit, todo)
     return material
 
 

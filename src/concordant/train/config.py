@@ -61,7 +61,7 @@ class PPOConfig(LoopConfig):
     epochs: int = Field(2, ge=1)
     """Passes over one rollout."""
     minibatches: int = Field(1, ge=1)
-    """Optimiser steps per pass; a divisor of the batch."""
+    """Optimiser steps per pass; they divide the batch."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature; it stands inside every log-probability of the update."""
     completion: int = Field(64, ge=1)

@@ -78,7 +78,7 @@ def stage_model(run_folder: Path, stage: str, base: str) -> str:
         f"this run has no finished stage {stage!r}",
         where=str(run_folder),
         expected=f"one of {', '.join(done) or 'none yet'}",
-        fix=f"--stage {done[-1]}" if done else "run its recipe first",
+        fix=f"--stage {([n for n in done if n != 'reward'] or done)[-1]}" if done else "run its recipe first",
     )
 
 
