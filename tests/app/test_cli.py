@@ -136,6 +136,16 @@ def test_a_plan_into_a_folder_with_brackets_in_its_name(copy: Path) -> None:
     assert str(strange / "tiny" / "report.html") in again.out
 
 
+def test_a_plan_says_what_would_be_downloaded_and_does_not(tmp_path: Path) -> None:
+    recipe = running.demo_recipe().with_name("qwen-hh.toml")
+    shown = concordant("plan", recipe, "--runs", tmp_path / "runs")
+    assert shown.status == 0, shown.err
+    assert "model Qwen/Qwen2.5-0.5B" in shown.out
+    assert "data set Anthropic/hh-rlhf" in shown.out
+    assert "Nothing was downloaded or asked for" in shown.out
+    assert not (tmp_path / "runs").exists()
+
+
 # run
 
 

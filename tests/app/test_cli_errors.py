@@ -102,7 +102,7 @@ def test_a_run_that_is_under_way(recipe: Path, finished: Path, tmp_path: Path) -
 
 
 def test_what_a_message_quotes_cannot_steer_the_terminal(recipe: Path) -> None:
-    said = refused(concordant("run", recipe, "name=\x1b]0;owned\x07[red]"))
+    said = refused(concordant("run", recipe.with_name("\x1b]0;owned\x07[red].toml")))
     assert "\x1b" not in said
     assert "\x07" not in said
     assert "[red]" in said
@@ -160,6 +160,16 @@ def test_a_full_disk_leaves_a_finished_run_as_it_is(recipe: Path, small_disk: Pa
     said = refused(concordant("run", recipe, "policy.kl_coef=0", "--runs", small_disk))
     assert "free some space" in said
     assert snapshot(run / "stages") == before
+
+
+def test_a_disk_that_may_only_be_read(recipe: Path, small_disk: Path, finished: Path) -> None:
+    run = clone(finished, small_disk / "tiny")
+    before = snapshot(run)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert "cannot write here" in refused(concordant("run", recipe, "seed=1", "--runs", small_disk))
+    assert "cannot write here" in refused(concordant("report", run))
+    assert "may be written to" in refused(concordant("run", recipe, "policy.kl_coef=0", "--runs", small_disk))
+    assert snapshot(run) == before
 
 
 def test_a_directory_nobody_may_write_to(recipe: Path, tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def plain_reward_loss(model: Any, examples: Sequence[Example], centering: float)
                 p = pair.p_chosen
                 term = p * torch.log1p(torch.exp(-d)) + (1 - p) * torch.log1p(torch.exp(d))
             loss = loss + pair.weight * (term + centering * (chosen + rejected) ** 2) / total
-            right += pair.weight * float(d > 0) / total
+            won = 0.5 if pair.p_chosen == 0.5 else float((d > 0) == (pair.p_chosen > 0.5))
+            right += pair.weight * won / total
     return loss, right
 
 

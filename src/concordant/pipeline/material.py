@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -97,7 +98,7 @@ class FileMaterial:
     def __init__(self, recipe: Recipe) -> None:
         self.data = recipe.data
         self.root = Path(recipe.data_root)
-        self.problems: list[str] = []  # for the user, one line per file with rows left out
+        self.problems: list[str] = []  # for the user, one line per file with rows left out or mended
         self._known: dict[str, list[Any]] = {}  # rows by recipe key: a run reads its files once
 
     def corpus(self) -> Sequence[Demonstration]:
@@ -138,10 +139,10 @@ class FileMaterial:
         for source in sources:
             loaded = self._load(read, source, key)
             rows += loaded.rows[: source.limit or None]
-            if loaded.dropped:
-                left_out = _account(source.path, loaded)
-                if left_out not in self.problems:
-                    self.problems.append(left_out)
+            if loaded.problems:
+                account = _account(source.path, loaded)
+                if account not in self.problems:
+                    self.problems.append(account)
         self._known[key] = rows
         return rows
 
@@ -159,10 +160,16 @@ class FileMaterial:
 
 
 def _account(source: str, loaded: Loaded[Any]) -> str:
-    """One line about the rows of a file that were left out."""
-    kinds = ", ".join(f"{n} {kind}" for kind, n in loaded.counts.items())
-    first = next(problem for problem in loaded.problems if problem.dropped)
-    return f"{source}: {loaded.dropped} of {loaded.read} rows left out ({kinds}), first at {first.where}"
+    """One line about the rows of a file that were left out or mended."""
+    parts = []
+    for dropped, done in ((True, "left out"), (False, "mended")):
+        problems = [problem for problem in loaded.problems if problem.dropped is dropped]
+        if problems:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
+            parts.append(
+                f"{len(problems)} of {loaded.read} rows {done} ({kinds}), first at {problems[0].where}"
+            )
+    return f"{source}: {'; '.join(parts)}"
 
 
 def material_of(recipe: Recipe) -> WorldMaterial | FileMaterial:

@@ -100,7 +100,11 @@ def _check_data(recipe: Recipe) -> None:
 def _check_there(source: Source, root: Path) -> None:
     """Local files have to exist; the hub is not asked."""
     if not (root / source.path).expanduser().exists() and not is_hub_name(source.path, root):
-        read_rows(source.path, root=root)  # says what is there instead
+        try:
+            read_rows(source.path, root=root)  # says what is there instead
+        except UserError as error:
+            fix = f"{error.fix.rstrip('?')}? Relative paths start at data_root = {str(root)!r}"
+            raise UserError(error.what, where=error.where, expected=error.expected, fix=fix) from error
 
 
 def _check_policy(recipe: Recipe) -> None:

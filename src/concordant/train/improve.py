@@ -90,7 +90,8 @@ def improve(
         )
         controller.update(summary["objective/kl"], len(scores))
         clock.lap("train")
-        tokens = rollout.tokens + config.epochs * sum(s.row.length for s in rollout.samples)
+        passes = summary["policy/steps"] / config.minibatches  # fewer than epochs where the early stop came
+        tokens = round(passes * sum(s.row.length for s in rollout.samples))
         yield Step(
             number, config.updates, summary, tokens, clock.laps, asked, rollout, tuple(scores.tolist())
         )

@@ -16,7 +16,7 @@ class Step:
     number: int  # from 1
     total: int
     metrics: Mapping[str, float]
-    tokens: int  # processed in this step: trained on, and sampled
+    tokens: int  # trained on, counted once per pass; a rollout knows how many it sampled
     seconds: Mapping[str, float]  # by activity: train, sample, score
     prompts: tuple[Prompt, ...] = ()  # what the rollout was asked
     rollout: Rollout | None = None

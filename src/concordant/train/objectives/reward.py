@@ -32,7 +32,9 @@ def reward_objective(reward_model: Any, *, centering: float) -> Objective:
         loss = bradley_terry_loss(
             *given, p_chosen=batch.p_chosen_M, weight=labelled, centering=centering
         ) + bradley_terry_loss(*given, margin=batch.margin_M, weight=apart, centering=centering)
-        won = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        # Ranked as labelled; half for a tie, of the scores or of the labels.
+        agreement = torch.sign(chosen - rejected) * torch.sign(batch.p_chosen_M - 0.5)
+        won = 0.5 * (1.0 + agreement.detach())
         return loss, {"reward/accuracy": (won * batch.weight_M).sum() / counts.pairs}
 
     return objective
