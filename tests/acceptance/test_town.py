@@ -28,7 +28,9 @@ def results(seed: int, *overrides: str) -> dict[str, Any]:
     """The results of the demo with these overrides; stages that another run has done are taken over."""
     name = "-".join([f"seed{seed}", *overrides]).replace("=", "")
     folder = RUNS / name
-    status = main(["run", str(ROOT / "recipes" / "demo.toml"), "--run", str(folder), f"seed={seed}", *overrides])
+    status = main(
+        ["run", str(ROOT / "recipes" / "demo.toml"), "--run", str(folder), f"seed={seed}", *overrides]
+    )
     assert status == 0
     found: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return found
@@ -69,7 +71,11 @@ def test_base_sft_and_policy_improve_in_this_order_in_every_world() -> None:
 
 def test_the_gain_carries_over_to_phrasings_the_policy_never_saw() -> None:
     runs = [results(seed) for seed in SEEDS]
-    claim("ood gold, policy - SFT", [split(r, "policy", "ood") - split(r, "sft", "ood") for r in runs], above=0.1)
+    claim(
+        "ood gold, policy - SFT",
+        [split(r, "policy", "ood") - split(r, "sft", "ood") for r in runs],
+        above=0.1,
+    )
 
 
 def test_best_of_n_rises_and_then_falls_while_the_score_only_rises() -> None:
@@ -117,6 +123,7 @@ def test_careless_labels_show_in_the_accuracy_of_the_reward_model() -> None:
     runs = [results(seed) for seed in SEEDS]
     careless = [results(seed, "feedback.labelers=careless") for seed in SEEDS]
     falls = [
-        f["reward_model"]["accuracy"] - r["reward_model"]["accuracy"] for r, f in zip(runs, careless, strict=True)
+        f["reward_model"]["accuracy"] - r["reward_model"]["accuracy"]
+        for r, f in zip(runs, careless, strict=True)
     ]
     claim("accuracy on own labels, careless - careful", falls, below=-0.07)

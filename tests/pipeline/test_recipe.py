@@ -47,14 +47,14 @@ def test_shipped_recipes_are_read_and_resolve_to_toml_that_reads_back(file: Path
     recipe = load_recipe(file)
     resolved = tomllib.loads(resolved_toml(recipe))
     assert {"concordant", "python", "torch"} <= set(resolved.pop("versions"))
-    assert len(resolved.pop("code")["sha256"]) == 64
+    assert len(resolved.pop("fingerprints")["code"]) == 64
     assert make_recipe(resolved, where="resolved") == recipe
 
 
 def test_the_resolved_recipe_of_a_run_reads_back(finished: Path) -> None:
     resolved = tomllib.loads((finished / "resolved.toml").read_text(encoding="utf-8"))
     assert resolved["machine"] == {"device": "cpu", "precision": "float32", "threads": 1}
-    del resolved["versions"], resolved["code"], resolved["machine"]
+    del resolved["versions"], resolved["fingerprints"], resolved["machine"]
     given = load_recipe(finished / "recipe.toml").model_dump(mode="json", exclude_none=True)
     del given["machine"]
     assert resolved == given

@@ -754,5 +754,5 @@ def _refuse_mistakes(loaded: Loaded[Any], source: str) -> None:
         f"{source}: {len(mistakes)} of {loaded.read} rows cannot be used ({kinds})\n{shown}{more}",
         where=mistakes[0].where,
         expected="text in every cell that is needed, and turns of known roles",
-        fix="mend these rows, or set strict = false to leave them out and have them counted",
+        fix="mend these rows, or set data.skip_bad_rows = true to leave them out and have them counted",
     )

@@ -17,7 +17,7 @@ from concordant.pipeline.context import STORE, Context, base_path, template_of
 from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
-from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of
+from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of, source_fingerprints
 from concordant.pipeline.plan import Planned, plan, votes_digest
 from concordant.pipeline.preflight import check_lengths, check_machine, check_material, context_of
 from concordant.pipeline.recipe import Recipe
@@ -202,7 +202,14 @@ def resolved_toml(recipe: Recipe, machine: Machine | None = None) -> str:
             "precision": str(machine.precision).removeprefix("torch."),
             "threads": machine.threads,
         }
-    return to_toml({**values, "versions": versions(), "code": {"sha256": code_fingerprint()}})
+    data = {
+        key: [
+            f"{row['path']} {row['content']}" for row in source_fingerprints(sources, Path(recipe.data_root))
+        ]
+        for key, sources in recipe.data
+        if key in ("demonstrations", "preferences", "prompts") and sources
+    }
+    return to_toml({**values, "versions": versions(), "fingerprints": {"code": code_fingerprint(), **data}})
 
 
 def versions() -> dict[str, str]:

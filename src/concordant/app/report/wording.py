@@ -170,7 +170,7 @@ def _weak_spots(run: ReportInput) -> Iterator[str]:
 SPLITS = {"train": "seen phrasings", "ood": "unseen phrasings", "heldout": "unseen objects"}
 
 
-NO_SETTINGS = {"name", "data_root", "machine", "versions", "code"}
+NO_SETTINGS = {"name", "data_root", "machine", "versions", "fingerprints"}
 
 
 def differences(run: ReportInput, against: ReportInput) -> list[tuple[str, Any, Any]]:

@@ -20,13 +20,20 @@ def fit_examples(context: Context, examples: Sequence[Example], limit: int, *, w
     def shorten(example: Example, overlong: Overlong) -> Example | None:
         prompts = {row.prompt for row in example.rows}
         assert len(prompts) == 1, "the rows of an example share their prompt"
-        prompt = fit(prompts.pop(), [row.completion for row in example.rows], limit, overlong)
-        if prompt is None:
+        prompt = prompts.pop()
+        head = lead(context, prompt)
+        shorter = fit(prompt, [row.completion for row in example.rows], limit, overlong, head=head)
+        if shorter is None:
             return None
-        return replace(example, rows=tuple(replace(row, prompt=prompt) for row in example.rows))
+        return replace(example, rows=tuple(replace(row, prompt=shorter) for row in example.rows))
 
     lengths = [max(row.length for row in example.rows) for example in examples]
     return fit_all(context, examples, lengths, limit, shorten, what=what)
+
+
+def lead(context: Context, prompt: Sequence[int]) -> int:
+    """How many tokens at the left of a prompt are kept when it is trimmed: its BOS, where it has one."""
+    return int(prompt[0] == context.tokenizer.bos_token_id)
 
 
 def fit_all(

@@ -8,7 +8,7 @@ from typing import Any
 from concordant.data.template import Overlong, fit
 from concordant.data.types import Completion, Prompt
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.lengths import fit_all
+from concordant.pipeline.stages.lengths import fit_all, lead
 from concordant.rollout.inline import InlineSampler
 from concordant.rollout.rollout import Sample
 
@@ -38,7 +38,7 @@ def with_ids(
     pairs = [(prompt, tuple(context.template.prompt_ids(prompt.messages))) for prompt in prompts]
 
     def shorten(pair: Asked, overlong: Overlong) -> Asked | None:
-        ids = fit(pair[1], [()], room, overlong)
+        ids = fit(pair[1], [()], room, overlong, head=lead(context, pair[1]))
         return None if ids is None else (pair[0], ids)
 
     return fit_all(context, pairs, [len(ids) for _, ids in pairs], room, shorten, what=what)
