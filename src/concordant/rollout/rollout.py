@@ -40,6 +40,11 @@ class Rollout:
         """Sampled tokens."""
         return sum(len(sample.completion) for sample in self.samples)
 
+    @property
+    def read(self) -> int:
+        """Tokens that scoring reads: prompts and completions."""
+        return sum(sample.row.length for sample in self.samples)
+
 
 class Sampler(Protocol):
     """Anything that completes prompts: the policy in this process, or a server."""

@@ -63,7 +63,8 @@ class Study:
     def answers(self, name: str, split: str, asked: Asked, rollout: Rollout) -> list[Answer]:
         """Everything that is known about the completions of a rollout."""
         prompts = [prompt for prompt, _ in asked]
-        with self.context.timed("score"):
+        with self.context.timed("score") as timer:
+            timer.tokens = rollout.read
             kl = kl_to_reference(
                 self.reference,
                 rollout,
@@ -242,7 +243,8 @@ def measure_best_of_n(study: Study) -> dict[str, Any]:
     rollout = study.sample(study.reference, few, n, seed=900_201)
     assert study.reward is not None
     prompts = [prompt for prompt, _ in few]
-    with study.context.timed("score"):
+    with study.context.timed("score") as timer:
+        timer.tokens = rollout.read
         scores = study.reward.score(prompts, rollout).view(len(few), n).tolist()
     golds = None
     if study.context.material.world is not None:
