@@ -10,7 +10,7 @@ import pytest
 
 from concordant.app.cli import parse, parser
 from concordant.app.commands import running
-from concordant.app.commands.running import run_folder_of
+from concordant.app.runs import demo_recipe, run_folder_of
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 from tiny_run import clone, concordant, results, snapshot, town_file
 
@@ -137,7 +137,7 @@ def test_a_plan_into_a_folder_with_brackets_in_its_name(copy: Path) -> None:
 
 
 def test_a_plan_says_what_would_be_downloaded_and_does_not(tmp_path: Path) -> None:
-    recipe = running.demo_recipe().with_name("qwen-hh.toml")
+    recipe = demo_recipe().with_name("qwen-hh.toml")
     shown = concordant("plan", recipe, "--runs", tmp_path / "runs")
     assert shown.status == 0, shown.err
     assert "model Qwen/Qwen2.5-0.5B" in shown.out
@@ -204,7 +204,7 @@ def test_the_demo_says_what_to_do_next(copy: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_recipe_of_the_demo_is_there() -> None:
-    assert load_recipe(running.demo_recipe()).name == "demo"
+    assert load_recipe(demo_recipe()).name == "demo"
 
 
 # evaluate and report

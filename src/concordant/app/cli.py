@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
 
     add("demo", "run the whole loop on the embedded world", "running:demo", _seed, _where, _overrides)
     add("run", "run or resume all stages of a recipe", "running:run", _recipe, _where, _overrides)
-    add("plan", "say what a run would do, without doing it", "running:plan_only", _recipe, _where, _overrides)
+    add(
+        "plan", "say what a run would do, without doing it", "planning:plan_only", _recipe, _where, _overrides
+    )
     add("check", "look a data set over before anything is trained on it", "checking:check", _data)
     add("evaluate", "measure the models of a run again", "running:evaluate", _run, _overrides)
     add("report", "write the report of a run", "reporting:report", _run, _against)

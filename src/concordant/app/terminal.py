@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -93,3 +95,17 @@ class _Lines:
         pace = f", {rate:.1f}/s{left}" if rate else ""
         line = f"  {self.title} {done}/{self.total} {self.unit}{pace}  {note}"
         self.console.print(line.rstrip(), markup=False, highlight=False)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own notices and bars off the terminal; errors still show.
+
+    The settings are read when the libraries are first imported, which costs seconds and may not be needed.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from concordant.app.commands.running import quiet_libraries, recipe_of
-from concordant.app.terminal import visible
+from concordant.app.runs import recipe_of, stage_model
+from concordant.app.terminal import quiet_libraries, visible
 from concordant.data.types import Message
 from concordant.errors import UserError
 from concordant.pipeline.context import base_path, template_of
@@ -61,25 +61,6 @@ class Talker:
         answer = self.template.text(sample.completion)
         self.messages = (*messages, Message("assistant", answer))
         return answer
-
-
-def stage_model(run_folder: Path, stage: str, base: str) -> str:
-    """The model folder of a finished stage."""
-    for folder in sorted((run_folder / "stages").glob(f"*-{stage}")):
-        if (folder / "stage.json").is_file() and (folder / "model").is_dir():
-            return str(folder / "model")
-    if stage == "base" and base:
-        return base
-    folders = sorted((run_folder / "stages").glob("*-*"))
-    done = [
-        f.name.partition("-")[2] for f in folders if (f / "stage.json").is_file() and (f / "model").is_dir()
-    ]
-    raise UserError(
-        f"this run has no finished stage {stage!r}",
-        where=str(run_folder),
-        expected=f"one of {', '.join(done) or 'none yet'}",
-        fix=f"--stage {([n for n in done if n != 'reward'] or done)[-1]}" if done else "run its recipe first",
-    )
 
 
 def chat(arguments: argparse.Namespace, console: Console) -> int:

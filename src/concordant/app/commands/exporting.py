@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from concordant.app.commands.chatting import stage_model
-from concordant.app.commands.running import recipe_of
+from concordant.app.runs import recipe_of, stage_model
 from concordant.errors import UserError
 from concordant.files import fresh_folder
 from concordant.pipeline.context import base_path

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from concordant.app.commands.running import recipe_of
+from concordant.app.runs import recipe_of
 from concordant.errors import UserError
 from concordant.files import write_text
 from concordant.pipeline.folder import read_json, read_jsonl
