@@ -2,7 +2,8 @@
 
     python benchmarks/threads.py
 
-Each case is a process of its own, because the OpenMP runtime reads OMP_WAIT_POLICY once. The neighbour is
+Each case is a process of its own, because the OpenMP runtime reads GOMP_SPINCOUNT (how long a waiting thread spins
+before it sleeps; `infinity` is what OMP_WAIT_POLICY=ACTIVE means, 0 what PASSIVE means) once. The neighbour is
 one process that computes on as many threads as there are cores.
 """
 
@@ -31,10 +32,10 @@ NEIGHBOUR = "import torch\nx = torch.randn(900, 900)\nwhile True: x = (x @ x).ta
 
 def main() -> None:
     cores = len(os.sched_getaffinity(0))
-    print("| neighbour | OMP_WAIT_POLICY | 1 thread, ms | all threads, ms |\n|---|---|--:|--:|")
+    print("| neighbour | GOMP_SPINCOUNT | 1 thread, ms | all threads, ms |\n|---|---|--:|--:|")
     for busy in (False, True):
-        for policy in ("ACTIVE", "PASSIVE"):
-            environment = os.environ | {"OMP_WAIT_POLICY": policy}
+        for spins in ("infinity", "10000", "0"):
+            environment = os.environ | {"GOMP_SPINCOUNT": spins}
             neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) if busy else None
             try:
                 cells = [
@@ -52,9 +53,7 @@ def main() -> None:
             finally:
                 if neighbour:
                     neighbour.kill()
-            print(
-                f"| {'busy' if busy else 'none'} | {policy} | {cells[0]:.1f} | {cells[1]:.1f} |", flush=True
-            )
+            print(f"| {'busy' if busy else 'none'} | {spins} | {cells[0]:.1f} | {cells[1]:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -173,9 +173,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for a mistake the user can mend."""
     arguments = parse(argv)
-    # Threads that wait by spinning are many times slower beside any other process; measured in docs/benchmarks.md.
-    # The OpenMP runtime reads this when torch is first imported, which has not happened yet.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin long before they sleep are many times slower beside another process; those that sleep
+    # at once are slower on an idle machine (benchmarks/threads.py). Read when torch is first imported: not yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     console = Console(soft_wrap=True)
