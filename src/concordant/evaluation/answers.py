@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from concordant.core.logprobs import token_logprobs
 from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
 from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
-from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams, unique_of
+from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams
 from concordant.models.forward import completion_logits
 from concordant.models.hardware import Machine
 from concordant.rollout.rollout import Rollout
@@ -144,11 +144,6 @@ def gold_gap(better: Sequence[Answer], worse: Sequence[Answer]) -> Mean:
         [a.draw for a in better],
         [a.draw for a in worse],
     )
-
-
-def unique_of_16(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Share of different texts among 16 completions of one prompt, by prompt."""
-    return unique_of(texts.values()).as_dict()
 
 
 def _total(answer: Answer) -> float:

@@ -18,7 +18,7 @@ from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of, source_fingerprints
-from concordant.pipeline.plan import Planned, plan, votes_digest
+from concordant.pipeline.plan import Planned, plan
 from concordant.pipeline.preflight import check_lengths, check_machine, check_material, context_of
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
@@ -150,8 +150,6 @@ def _run_stage(
         wall = before + time.perf_counter() - begin
         with suppress(UserError):  # on a full disk this must not hide what went wrong before
             write_json(stage.folder.path / "spent.json", {"wall": wall})
-    if stage.name == "feedback":
-        facts["votes_digest"] = votes_digest(run_folder)
     stage.folder.finish(
         stage.fingerprint,
         {
@@ -161,7 +159,6 @@ def _run_stage(
             "machine": str(context.machine),
             "threads": context.machine.threads,
             "facts": facts,
-            **({"votes_digest": facts["votes_digest"]} if "votes_digest" in facts else {}),
         },
     )
     reporter.say(f"  {wall:.1f} s")

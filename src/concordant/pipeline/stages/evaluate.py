@@ -11,10 +11,11 @@ import torch
 
 from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
-from concordant.evaluation.answers import Answer, describe, gold_gap, gold_mean, kl_to_reference, unique_of_16
+from concordant.evaluation.answers import Answer, describe, gold_gap, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
 from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
+from concordant.evaluation.text_metrics import unique_of
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.models.forward import sequence_scores
@@ -105,20 +106,19 @@ def run(context: Context) -> dict[str, Any]:
     study = Study(context, config, reference, reward, splits)
     results: dict[str, Any] = {"models": {}}
     main: dict[str, list[Answer]] = {}
-    golds: dict[str, Any] = {}
+    repeated: dict[str, list[list[Answer]]] = {}
     context.folder.samples.unlink(missing_ok=True)
     names = [name for name in ("base", "sft", "policy") if name == "base" or name in context.inputs]
     with context.reporter.activity("evaluating", len(names) + 2, "parts") as progress:
         for done, name in enumerate(names, start=1):
             model = reference if name == context.start else load_policy(context.model_path(name)).to(device)
-            results["models"][name], main[name], own = measure_model(study, name, model)
-            golds[name] = own
+            results["models"][name], main[name], repeated[name] = measure_model(study, name, model)
             progress.to(done, name)
         if context.material.world is not None:
             results["models"]["ideal"] = measure_ideal(study)
         results["gaps"] = gaps(main)
         if reward is not None:
-            results["reward_model"] = measure_reward(study, golds)
+            results["reward_model"] = measure_reward(study, repeated)
             progress.to(len(names) + 1, "reward model")
             if config.best_of_prompts:
                 results |= measure_best_of_n(study)
@@ -145,8 +145,7 @@ def measure_model(
     rollout = study.sample(model, few, SAMPLES, seed=900_101)
     many = study.answers(name, "repeated", few, rollout)
     groups = [many[i : i + SAMPLES] for i in range(0, len(many), SAMPLES)]
-    texts = {f"{i}": [a.text for a in group] for i, group in enumerate(groups)}
-    unique = unique_of_16(texts)
+    unique = unique_of([a.text for a in group] for group in groups).as_dict()
     figures["distinct"] |= {"unique_of_16": unique["mean"], "unique_of_16_se": unique["se"]}
     study.context.folder.append(
         study.context.folder.samples, (a.as_row() for rows in (*by_split.values(), many) for a in rows)
@@ -184,7 +183,7 @@ def measure_ideal(study: Study) -> dict[str, Any]:
 
 
 def gaps(main: dict[str, list[Answer]]) -> dict[str, Any]:
-    """Differences in gold between consecutive models, paired by prompt."""
+    """Differences in gold between consecutive models, paired by draw."""
     names = list(main)
     return {
         f"{after}_minus_{before}": gold_gap(main[after], main[before]).as_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from concordant.core.kl import AdaptiveKL, FixedKL
@@ -121,16 +122,7 @@ def with_gold(context: Context, step: Step) -> Step:
         for s in step.rollout.samples
     ]
     metrics = {**step.metrics, "objective/gold": sum(golds) / len(golds)}
-    return Step(
-        step.number,
-        step.total,
-        metrics,
-        step.tokens,
-        step.seconds,
-        step.prompts,
-        step.rollout,
-        step.scores,
-    )
+    return replace(step, metrics=metrics)
 
 
 def shown(context: Context, step: Step) -> list[dict[str, Any]]:
