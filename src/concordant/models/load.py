@@ -29,6 +29,7 @@ def _hub_errors(path: str) -> Iterator[None]:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot load the model {path!r}: {first}",
+            where=path,
             expected="a folder with config.json and *.safetensors, or the name of a model on the hub",
             fix="check the path; a hub name needs a network the first time (or HF_HOME with a copy)",
         ) from error
@@ -148,5 +149,16 @@ def reference_of(policy: Any, path: str) -> Reference:
 
 def context_length(model: Any) -> int:
     """Longest sequence the model takes, in tokens."""
-    config = bare(model).config
+    return _context(bare(model).config)
+
+
+def context_length_at(path: str) -> int:
+    """The same for the model in a folder or on the hub; its weights are not read."""
+    from transformers import AutoConfig
+
+    with _hub_errors(path):
+        return _context(AutoConfig.from_pretrained(path).get_text_config())
+
+
+def _context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0) or 2**31)

@@ -181,22 +181,6 @@ def check_machine(recipe: Recipe) -> None:
         probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
 
 
-def context_of(path: str) -> int:
-    """Longest sequence, in tokens, of the model in a folder or on the hub; its weights are not read."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read the model {path!r}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
-            where=path,
-            expected="a folder with config.json and *.safetensors, or the name of a model on the hub",
-            fix="check the path; a hub name needs a network the first time (or HF_HOME with a copy)",
-        ) from error
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0) or 2**31)
-
-
 def check_lengths(
     recipe: Recipe, material: Material, template: Any, limit: int, stages: Collection[str]
 ) -> None:

@@ -19,7 +19,7 @@ from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of, source_fingerprints
 from concordant.pipeline.plan import Planned, plan
-from concordant.pipeline.preflight import check_lengths, check_machine, check_material, context_of
+from concordant.pipeline.preflight import check_lengths, check_machine, check_material
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
 from concordant.pipeline.toml import to_toml
@@ -78,9 +78,11 @@ def prepare(recipe: Recipe, stages: list[Planned], reporter: Reporter) -> WorldM
         reporter.say(f"  {problem}")
     check_machine(recipe)
     if recipe.model.path:
+        from concordant.models.load import context_length_at
+
         path = base_path(recipe)
         template = template_of(recipe, path)
-        limit = min(recipe.model.length or 2**31, context_of(path))
+        limit = min(recipe.model.length or 2**31, context_length_at(path))
         check_lengths(recipe, material, template, limit, todo)
     return material
 
