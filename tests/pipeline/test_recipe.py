@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from concordant.errors import UserError
 from concordant.pipeline.plan import plan
 from concordant.pipeline.preflight import check_recipe
+from concordant.pipeline.provenance import resolved_toml
 from concordant.pipeline.recipe import load_recipe, make_recipe, parse_overrides, parse_value, with_overrides
-from concordant.pipeline.run import resolved_toml
 from concordant.pipeline.toml import to_toml
 from tiny_run import TOWN, town, town_file
 

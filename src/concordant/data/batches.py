@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from concordant.errors import UserError
+from concordant.seeds import derive
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def micro_batches(examples: Sequence[Example], tokens: int, pad_id: int) -> Iter
         yield _micro_batch(part, pad_id)
 
 
-def epochs(n: int, batch: int, steps: int, generator_seed: int) -> Iterator[list[int]]:
+def epochs(n: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Yield `steps` batches of row numbers, reshuffled every epoch by (seed, epoch) alone.
 
     The k-th batch is a function of the arguments, so a resumed run needs no cursor but k. The last
@@ -221,7 +222,7 @@ def epochs(n: int, batch: int, steps: int, generator_seed: int) -> Iterator[list
     epoch = 0
     for _ in range(steps):
         while len(pending) < batch:
-            generator = torch.Generator().manual_seed((generator_seed * 100_003 + epoch) % 2**63)
+            generator = torch.Generator().manual_seed(derive(seed, epoch))
             pending += torch.randperm(n, generator=generator).tolist()
             epoch += 1
         yield pending[:batch]

@@ -47,3 +47,12 @@ class DataConfig(Config):
     How many there were is always said; the end of an answer is never cut."""
     skip_bad_rows: bool = False
     """Count and report rows that cannot be read as given, and go on without them."""
+
+    @property
+    def sources(self) -> dict[str, tuple[Source, ...]]:
+        """All files by what they hold."""
+        return {
+            "demonstrations": self.demonstrations,
+            "preferences": self.preferences,
+            "prompts": self.prompts,
+        }

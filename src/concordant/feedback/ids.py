@@ -10,6 +10,8 @@ from base64 import b32encode
 from collections.abc import Sequence
 from typing import Any
 
+from concordant.seeds import derive
+
 # Crockford's alphabet sorts as its values do, so ids that begin with the time sort by time.
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
@@ -39,12 +41,6 @@ def new_id(now: int) -> str:
     return _text(now.to_bytes(6, "big") + os.urandom(10))
 
 
-def hash_int(*parts: str) -> int:
-    """A 63-bit integer from texts: a seed, or a random-looking sort key, that every machine agrees on."""
-    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 def order_shown(salt: str, task: str, labeler: str, completions: Sequence[str]) -> tuple[str, ...]:
     """The order in which this labeler sees these completions: uniformly random, the same on every reload."""
-    return tuple(sorted(completions, key=lambda completion: hash_int(salt, task, labeler, completion)))
+    return tuple(sorted(completions, key=lambda completion: derive(salt, task, labeler, completion)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from concordant.feedback.database import chunks
-from concordant.feedback.ids import hash_int
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Comparison, Submission, Vote
+from concordant.seeds import derive
 
 CHUNK = 500  # tasks leased and handed in together; a crash costs at most this many labels
 
@@ -78,7 +78,7 @@ def _plan(store: Store, labelers: Sequence[str], seed: int) -> dict[str, list[st
     plan: dict[str, list[str]] = defaultdict(list)
     for task in store.unfinished():
         willing = [labeler for labeler in labelers if labeler not in task.answered_by]
-        willing.sort(key=lambda labeler: hash_int("assign", str(seed), task.task_id, labeler))
+        willing.sort(key=lambda labeler: derive("assign", seed, task.task_id, labeler))
         for labeler in willing[: task.missing]:
             plan[labeler].append(task.task_id)
     return plan

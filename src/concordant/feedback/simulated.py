@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from concordant.data.types import Prompt
 from concordant.errors import UserError
-from concordant.feedback.ids import hash_int
 from concordant.feedback.labelers import Identity
 from concordant.feedback.votes import Comparison, Payload, Vote, prefer, ranking, tie
+from concordant.seeds import derive
 
 
 class GoldScore(Protocol):
@@ -127,7 +127,7 @@ class SimulatedLabeler:
 
     def _vote(self, comparison: Comparison) -> Vote:
         """Draw an answer, and log the utilities it was drawn from where no training view looks."""
-        rng = random.Random(hash_int("draw", str(self.seed), self.name, comparison.task_id))
+        rng = random.Random(derive("draw", self.seed, self.name, comparison.task_id))
         utilities = {
             completion.id: utility(
                 self.gold(comparison.prompt, completion.text), self.traits, shown_first=position == 0

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, func, select, update
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known
-from concordant.feedback.ids import canonical, content_id, hash_int
+from concordant.feedback.ids import canonical, content_id
 from concordant.feedback.leasing import recount
+from concordant.seeds import derive
 
 DEFAULT_RUBRIC: Mapping[str, Any] = {
     "question": "Which answer is better?",
@@ -94,7 +95,7 @@ def _task_row(key: str, item: str, seq: int, shared: Mapping[str, Any], now: int
         "seq": seq,
         "n_done": 0,
         "state": "open",
-        "random_key": hash_int(key),
+        "random_key": derive(key),
         "created": now,
     }
 

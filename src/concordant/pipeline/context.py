@@ -15,6 +15,7 @@ from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.material import FileMaterial, WorldMaterial
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
+from concordant.seeds import derive
 
 if TYPE_CHECKING:
     from concordant.data.template import Template
@@ -50,6 +51,7 @@ class Context:
 
     recipe: Recipe
     run_folder: Path
+    stage: str
     folder: StageFolder
     inputs: Mapping[str, StageFolder]  # finished stages this one builds on
     material: WorldMaterial | FileMaterial
@@ -67,6 +69,10 @@ class Context:
     def store_path(self) -> Path:
         """The feedback store of the run."""
         return self.run_folder / STORE
+
+    def seed(self, *purpose: object) -> int:
+        """A seed for one purpose of this stage."""
+        return derive(self.recipe.seed, self.stage, *purpose)
 
     def model_path(self, stage: str) -> str:
         """Folder or hub name of the model a stage left; `base` may be a model that was given."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from concordant.errors import UserError
 from concordant.files import disk_errors, fresh_folder, write_json, write_text
+
+
+@dataclass
+class Spent:
+    """Seconds a stage took, over all its attempts."""
+
+    wall: float
 
 
 class StageFolder:
@@ -51,6 +61,19 @@ class StageFolder:
     def half_done(self, fingerprint: str) -> bool:
         """Whether a stage of this fingerprint was begun here and not finished."""
         return self.begun() == fingerprint and self.finished() is None
+
+    @contextmanager
+    def spending(self) -> Iterator[Spent]:
+        """Measure a block; what it took is kept even where it fails, and counts on from earlier attempts."""
+        file = self.path / "spent.json"
+        spent = Spent(float((read_json(file) or {}).get("wall", 0.0)))
+        begin = time.perf_counter()
+        try:
+            yield spent
+        finally:
+            spent.wall += time.perf_counter() - begin
+            with suppress(UserError):  # on a full disk this must not hide what went wrong before
+                write_json(file, {"wall": spent.wall})
 
     def begin(self, fingerprint: str) -> None:
         """Prepare the folder: empty, unless a half-done stage of the same fingerprint is taken up again."""

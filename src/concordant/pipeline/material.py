@@ -17,6 +17,7 @@ from concordant.errors import located
 from concordant.pipeline.recipe import Recipe
 from concordant.worlds.world import Gold, World, make_world
 
+TRAINING, EVALUATION = 1, 2  # two draws from a world, beside its own seed
 HASHED_WHOLE = 256 * 2**20  # larger files are known by size, head and tail
 
 
@@ -63,7 +64,6 @@ class WorldMaterial:
     def __init__(self, recipe: Recipe) -> None:
         assert recipe.world is not None
         self.settings = recipe.world
-        self.seed = recipe.seed
         self.share = recipe.data.validation
         self.world: World = make_world(recipe.world.name, recipe.seed)
 
@@ -77,11 +77,11 @@ class WorldMaterial:
         return ()
 
     def prompts(self) -> Sequence[Prompt]:
-        return self.world.prompts(self.settings.prompts, split="train", rng=self.seed + 1)
+        return self.world.prompts(self.settings.prompts, split="train", rng=TRAINING)
 
     def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
         splits = ("train", "ood", "heldout")
-        return {split: self.world.prompts(n, split=split, rng=self.seed + 2) for split in splits}
+        return {split: self.world.prompts(n, split=split, rng=EVALUATION) for split in splits}
 
     def validation(self, prompt: Prompt) -> bool:
         return place(prompt.id, 0) < self.share

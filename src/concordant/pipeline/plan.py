@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,14 +20,53 @@ from concordant.pipeline.recipe import Recipe
 # Settings that change memory and time but not what is learnt.
 FREE_SETTINGS = ("checkpoint",)
 
-# Number, name, and the stages it builds on. A new stage is a line here and a file in `stages/`.
-STAGES: Mapping[str, tuple[str, ...]] = {
-    "base": (),
-    "sft": ("base",),
-    "feedback": ("base", "sft"),
-    "reward": ("base", "sft", "feedback"),
-    "policy": ("base", "sft", "reward"),
-    "evaluate": ("base", "sft", "feedback", "reward", "policy"),
+# Keys of the recipe that every stage's result depends on, that decide which rows there are, and what is asked.
+EVERYWHERE = ("seed", "machine.precision", "model", "data.overlong")
+ROWS = ("data.validation", "data.skip_bad_rows")
+PROMPTS = ("world", "data.prompts", "data.preferences", "policy.completion")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """When a recipe asks for a stage, the stages it builds on, and the keys its result depends on beside them."""
+
+    asked: Callable[[Recipe], object]
+    inputs: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+# In the order in which they run. A new stage is a line here and a file in `stages/`.
+STAGES: Mapping[str, Stage] = {
+    "base": Stage(
+        lambda recipe: not recipe.model.path,
+        inputs=(),
+        reads=("pretrain", "world.name", "world.corpus"),
+    ),
+    "sft": Stage(
+        lambda recipe: recipe.sft,
+        inputs=("base",),
+        reads=("sft", "world.name", "world.demonstrations", "data.demonstrations", *ROWS),
+    ),
+    "feedback": Stage(
+        lambda recipe: recipe.reward,
+        inputs=("base", "sft"),
+        reads=("feedback", *PROMPTS, *ROWS),
+    ),
+    "reward": Stage(
+        lambda recipe: recipe.reward,
+        inputs=("base", "sft", "feedback"),
+        reads=("reward", *ROWS),
+    ),
+    "policy": Stage(
+        lambda recipe: recipe.policy,
+        inputs=("base", "sft", "reward"),
+        reads=("policy", *PROMPTS, *ROWS),
+    ),
+    "evaluate": Stage(
+        lambda recipe: recipe.evaluate,
+        inputs=("base", "sft", "feedback", "reward", "policy"),
+        reads=("evaluate", *PROMPTS, *ROWS),
+    ),
 }
 
 
@@ -49,35 +88,21 @@ class Planned:
         return facts
 
 
-def wanted(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the stages the recipe asks for, in order."""
-    present = {
-        "base": not recipe.model.path,
-        "sft": recipe.sft is not None,
-        "feedback": recipe.reward is not None,
-        "reward": recipe.reward is not None,
-        "policy": recipe.policy is not None,
-        "evaluate": recipe.evaluate is not None,
-    }
-    return tuple(name for name in STAGES if present[name])
-
-
 def plan(recipe: Recipe, run_folder: Path, *, reuse: bool = True) -> list[Planned]:
     """What a run would do, stage by stage, and why."""
     check_recipe(recipe)
     fingerprints: dict[str, str] = {}
     stages: list[Planned] = []
     rebuilt: list[str] = []
-    names = wanted(recipe)
-    for number, name in enumerate(STAGES, start=1):
-        if name not in names:
+    for number, (name, stage) in enumerate(STAGES.items(), start=1):
+        if not stage.asked(recipe):
             continue
         folder = StageFolder(run_folder / "stages" / f"{number:02d}-{name}")
-        inputs = tuple(i for i in STAGES[name] if i in names)
+        inputs = tuple(i for i in stage.inputs if i in fingerprints)
         parts = {
             "stage": name,
             "version": __version__,
-            "settings": settings(recipe, name),
+            "settings": settings(recipe, stage),
             "inputs": {i: fingerprints[i] for i in inputs},
         }
         if name == "reward":
@@ -106,32 +131,20 @@ def _action(folder: StageFolder, fingerprint: str, rebuilt: list[str], donor: Pa
     return "run", "not done yet"
 
 
-def settings(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The part of a recipe that a stage's result depends on, beside its inputs."""
+def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """The values of the recipe that a stage's result depends on; files and models by their content."""
     values = recipe.model_dump(mode="json")
     root = Path(recipe.data_root)
-    chosen: dict[str, Any] = {"seed": recipe.seed, "precision": recipe.machine.precision}
+    found: dict[str, Any] = {}
+    for key in (*EVERYWHERE, *stage.reads):
+        section, _, name = key.partition(".")
+        if section == "data" and name in recipe.data.sources:
+            found[key] = source_fingerprints(recipe.data.sources[name], root)
+        else:
+            found[key] = (values[section] or {}).get(name) if name else values[section]
     if recipe.model.path:
-        below = Path(base_path(recipe))
-        chosen["model"] = values["model"] | {"content": content_fingerprint(below)}
-    else:
-        chosen["model"] = values["model"]
-    world = values["world"] or {}
-    if name == "base":
-        chosen |= {"pretrain": values["pretrain"], "world": [world.get("name"), world.get("corpus")]}
-    if name == "sft":
-        chosen |= {"sft": values["sft"], "world": [world.get("name"), world.get("demonstrations")]}
-        chosen["data"] = source_fingerprints(recipe.data.demonstrations, root)
-    if name in ("feedback", "policy", "evaluate"):
-        chosen |= {"world": world, "completion": recipe.policy.completion if recipe.policy else None}
-        chosen["prompts"] = source_fingerprints(recipe.data.prompts, root)
-        chosen["preferences"] = source_fingerprints(recipe.data.preferences, root)
-    if name in ("feedback", "reward", "policy", "evaluate"):
-        chosen[name] = values[name]
-    chosen["overlong"] = recipe.data.overlong
-    if name != "base":
-        chosen["validation"] = [recipe.data.validation, recipe.data.skip_bad_rows]
-    return _without_free(chosen)
+        found["model.content"] = content_fingerprint(Path(base_path(recipe)))
+    return _without_free(found)
 
 
 def _without_free(value: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from concordant.data.types import Demonstration, Preference, Prompt
 from concordant.errors import UserError, located
 from concordant.pipeline.material import Material
 from concordant.pipeline.recipe import Recipe
+from concordant.worlds.config import WorldConfig
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -49,27 +50,34 @@ def _check_model(recipe: Recipe) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
+    if recipe.world is None:
+        _check_files(recipe)
+    else:
+        _check_world(recipe, recipe.world)
+
+
+def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
+    from concordant.worlds.world import make_world
+
+    named = [f"data.{kind}" for kind, sources in recipe.data.sources.items() if sources]
+    if named:
+        raise UserError(
+            f"both a world and {named[0]} are given",
+            where=named[0],
+            expected="one of them",
+            fix="remove [world] to train on your files",
+        )
+    with located("world.name"):
+        world = make_world(settings.name, recipe.seed)
+    if recipe.reward is not None:
+        from concordant.feedback.simulated import simulated_labelers
+
+        with located("feedback.labelers"):
+            simulated_labelers(recipe.feedback.labelers, world.gold)
+
+
+def _check_files(recipe: Recipe) -> None:
     data = recipe.data
-    given = {key: getattr(data, key) for key in ("demonstrations", "preferences", "prompts")}
-    if recipe.world is not None:
-        from concordant.worlds.world import make_world
-
-        named = [f"data.{key}" for key, sources in given.items() if sources]
-        if named:
-            raise UserError(
-                f"both a world and {named[0]} are given",
-                where=named[0],
-                expected="one of them",
-                fix="remove [world] to train on your files",
-            )
-        with located("world.name"):
-            world = make_world(recipe.world.name, recipe.seed)
-        if recipe.reward is not None:
-            from concordant.feedback.simulated import simulated_labelers
-
-            with located("feedback.labelers"):
-                simulated_labelers(recipe.feedback.labelers, world.gold)
-        return
     if recipe.sft is not None and not data.demonstrations:
         raise UserError(
             "there is nothing to fine-tune on",
@@ -91,9 +99,9 @@ def _check_data(recipe: Recipe) -> None:
             expected="a file, folder or hub name; or data.preferences, whose prompts will do",
             fix='set data.prompts = "prompts.jsonl"',
         )
-    for key, sources in given.items():
+    for kind, sources in data.sources.items():
         for source in sources:
-            with located(f"data.{key}"):
+            with located(f"data.{kind}"):
                 _check_there(source, Path(recipe.data_root))
 
 

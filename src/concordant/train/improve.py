@@ -26,6 +26,7 @@ from concordant.models.critic import Critic
 from concordant.models.forward import completion_logits
 from concordant.models.load import Reference
 from concordant.rollout.rollout import Rollout, Sampler
+from concordant.seeds import derive
 from concordant.train.config import PPOConfig
 from concordant.train.learner import Learner
 from concordant.train.objectives.ppo import Targets, ppo_objective
@@ -71,22 +72,22 @@ def improve(
     Everything random in update k depends on the seed and k alone, so a run restored from a
     checkpoint goes on exactly where it stopped.
     """
-    batches = epochs(len(prompts), config.batch, config.updates, seed)
+    batches = epochs(len(prompts), config.batch, config.updates, derive(seed, "prompts"))
     for number, rows in enumerate(batches, start=1):
         if number <= done:
             continue
         clock = _Clock()
         asked = tuple(prompts[i][0] for i in rows)
-        update_seed = seed * 1_000_003 + number
-        rollout = sampler.sample([prompts[i][1] for i in rows], seed=update_seed)
+        rollout = sampler.sample([prompts[i][1] for i in rows], seed=derive(seed, number, "samples"))
         clock.lap("sample")
         scores = checked(models.reward.score(asked, rollout), asked, rollout)
         frozen = freeze(models, learner, rollout, config)
         clock.lap("score")
         targets, summary = estimate(rollout, scores, frozen, norm, controller.coef, config)
         policy_learns = number > config.critic_warmup
+        minibatches = derive(seed, number, "minibatches")
         summary |= clipped_passes(
-            models, learner, frozen, targets, config, seed=update_seed, policy_learns=policy_learns
+            models, learner, frozen, targets, config, seed=minibatches, policy_learns=policy_learns
         )
         controller.update(summary["objective/kl"], len(scores))
         clock.lap("train")

@@ -17,6 +17,7 @@ from concordant.data.types import Message
 from concordant.errors import UserError
 from concordant.pipeline.context import base_path, template_of
 from concordant.pipeline.recipe import load_recipe, parse_overrides
+from concordant.seeds import derive
 
 
 class Talker:
@@ -88,7 +89,7 @@ def chat(arguments: argparse.Namespace, console: Console) -> int:
                 talker.messages = ()
         elif text:
             turn += 1
-            _show(console, [(t.name, t.answer(text, arguments.seed + turn)) for t in talkers])
+            _show(console, [(t.name, t.answer(text, derive(arguments.seed, turn))) for t in talkers])
 
 
 def _show(console: Console, answers: list[tuple[str, str]]) -> None:

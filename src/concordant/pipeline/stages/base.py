@@ -24,7 +24,7 @@ def run(context: Context) -> dict[str, float]:
         Example((demonstration_row(context.template, demo, context.recipe.model.embedded.context),))
         for demo in corpus
     ]
-    model = tiny_llama(tokenizer, context.recipe.model.embedded, context.recipe.seed)
+    model = tiny_llama(tokenizer, context.recipe.model.embedded, context.seed("weights"))
     model.to(context.machine.device)
     examples = fit_examples(context, examples, context.limit(model), what="chats of the corpus")
     last = fit_stage(

@@ -49,14 +49,12 @@ class Study:
         """The prompts of the split reported first."""
         return next(iter(self.splits.values()))
 
-    def sample(self, model: Any, asked: Asked, samples: int, seed: int) -> Rollout:
+    def sample(self, model: Any, asked: Asked, samples: int, what: str) -> Rollout:
         sampler = sampler_of(
             self.context, model, completion=self.config.completion, temperature=self.config.temperature
         )
         with self.context.timed("sample") as timer:
-            rollout = sampler.sample(
-                [ids for _, ids in asked], samples=samples, seed=self.context.recipe.seed * 1_000_003 + seed
-            )
+            rollout = sampler.sample([ids for _, ids in asked], samples=samples, seed=self.context.seed(what))
             timer.tokens = rollout.tokens
         self.context.stop.check()
         return rollout
@@ -134,15 +132,15 @@ def measure_model(
 ) -> tuple[dict[str, Any], list[Answer], list[list[Answer]]]:
     """Figures of one model, its answers to the main split, and 16 answers to each of a few prompts."""
     by_split = {
-        split: study.answers(name, split, asked, study.sample(model, asked, 1, seed=number))
-        for number, (split, asked) in enumerate(study.splits.items(), start=900_001)
+        split: study.answers(name, split, asked, study.sample(model, asked, 1, split))
+        for split, asked in study.splits.items()
     }
     main = next(iter(by_split.values()))
     figures = describe(main)
     if main[0].gold is not None:
         figures["gold_by_split"] = {split: gold_mean(rows).as_dict() for split, rows in by_split.items()}
     few = spread(study.main, study.config.diversity_prompts)
-    rollout = study.sample(model, few, SAMPLES, seed=900_101)
+    rollout = study.sample(model, few, SAMPLES, "repeated")
     many = study.answers(name, "repeated", few, rollout)
     groups = [many[i : i + SAMPLES] for i in range(0, len(many), SAMPLES)]
     unique = unique_of([a.text for a in group] for group in groups).as_dict()
@@ -239,7 +237,7 @@ def _disjoint_pairs(groups: Sequence[Sequence[Answer]]) -> Iterator[tuple[float,
 def measure_best_of_n(study: Study) -> dict[str, Any]:
     """What happens when the best of n by the reward model is taken, without any training."""
     few, n = spread(study.main, study.config.best_of_prompts), study.config.best_of
-    rollout = study.sample(study.reference, few, n, seed=900_201)
+    rollout = study.sample(study.reference, few, n, "best of n")
     assert study.reward is not None
     prompts = [prompt for prompt, _ in few]
     with study.context.timed("score") as timer:

@@ -51,7 +51,7 @@ def sample_candidates(context: Context, store: Store) -> None:
         for number, chunk in enumerate(chunks):
             if number < known.get("chunks", 0):
                 continue
-            seed = recipe.seed * 1_000_003 + 500_000 + number
+            seed = context.seed("candidates", number)
             with context.timed("sample") as timer:
                 rollout = sampler.sample([ids for _, ids in chunk], samples=settings.completions, seed=seed)
                 timer.tokens = rollout.tokens
@@ -75,7 +75,7 @@ def ask_labelers(context: Context, store: Store) -> None:
     """Let the recipe's labelers vote on every open task; they lease and submit as people do."""
     world = context.material.world
     assert world is not None, "planning refuses simulated labelers without a world"
-    labelers = simulated_labelers(context.recipe.feedback.labelers, world.gold, seed=context.recipe.seed)
+    labelers = simulated_labelers(context.recipe.feedback.labelers, world.gold, seed=context.seed("labelers"))
     total = store.counts()["tasks_open"]
     with context.timed("label"), context.reporter.activity("labeling", total, "tasks") as progress:
 
@@ -83,7 +83,7 @@ def ask_labelers(context: Context, store: Store) -> None:
             progress.to(done)
             context.stop.check()
 
-        collect(store, labelers, seed=context.recipe.seed, progress=told)
+        collect(store, labelers, seed=context.seed("assignment"), progress=told)
 
 
 def _repeated(prompts: Sequence[Prompt], n: int) -> list[Prompt]:

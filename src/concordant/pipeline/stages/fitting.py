@@ -38,7 +38,7 @@ def fit_stage(
     def checkpoint(_step: Step) -> Checkpoint:
         return Checkpoint(learner.state(), {})
 
-    steps = fit(learner, examples, objective, config, seed=context.recipe.seed)
+    steps = fit(learner, examples, objective, config, seed=context.seed("order"))
     last: dict[str, float] = {}
     for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
         last = dict(step.metrics)

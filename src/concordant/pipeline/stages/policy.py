@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     start = context.model_path(context.start)
     policy = load_policy(start).to(context.machine.device)
     if recipe.model.adapter:
-        policy = add_adapter(policy, recipe.model.adapter, recipe.seed)
+        policy = add_adapter(policy, recipe.model.adapter, context.seed("adapter"))
     reference = reference_of(policy, start)
     reward = RewardModel(
         load_reward_model(str(context.inputs["reward"].model)).to(context.machine.device),
@@ -43,7 +43,7 @@ def run(context: Context) -> dict[str, Any]:
     )
     sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
     prompts = with_ids(context, context.material.prompts(), policy, config.completion)
-    norm = reference_scores(sampler, reward, prompts, config, seed=recipe.seed)
+    norm = reference_scores(sampler, reward, prompts, config, seed=context.seed("score norm"))
     critic = make_critic(policy, reward, norm, config).to(context.machine.device)
     learner = Learner(
         [
@@ -77,7 +77,7 @@ def run(context: Context) -> dict[str, Any]:
         controller,
         norm,
         config,
-        seed=recipe.seed,
+        seed=context.seed("updates"),
         done=int(facts.get("step", 0)),
     )
     watched = (with_gold(context, step) for step in steps)
@@ -101,7 +101,7 @@ def reference_scores(
     if config.score_norm == "none":
         return ScoreNorm()
     asked = [prompts[i % len(prompts)] for i in range(NORM_SAMPLES)]
-    rollout = sampler.sample([ids for _, ids in asked], seed=seed + 77_003)
+    rollout = sampler.sample([ids for _, ids in asked], seed=seed)
     return ScoreNorm.of(reward.score([prompt for prompt, _ in asked], rollout))
 
 

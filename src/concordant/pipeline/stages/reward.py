@@ -21,11 +21,13 @@ def run(context: Context) -> dict[str, float]:
     template = context.template
     training, _ = split_preferences(context)
     examples = examples_of(template, training)
-    model = new_reward_model(context.model_path(context.start), pad_id=template.pad_id, seed=recipe.seed)
+    model = new_reward_model(
+        context.model_path(context.start), pad_id=template.pad_id, seed=context.seed("head")
+    )
     model.to(context.machine.device)
     kept = fit_examples(context, examples, context.limit(model), what="preferences")
     if recipe.model.adapter:
-        model = add_adapter(model, recipe.model.adapter, recipe.seed)
+        model = add_adapter(model, recipe.model.adapter, context.seed("adapter"))
     objective = reward_objective(model, centering=recipe.reward.centering)
     last = fit_stage(context, model, kept, objective, recipe.reward, title="reward model")
     save_model(model, context.tokenizer, context.folder.model)

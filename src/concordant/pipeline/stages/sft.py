@@ -22,7 +22,7 @@ def run(context: Context) -> dict[str, float]:
     rows = [demonstration_row(context.template, demo, limit) for demo in demos]
     examples = fit_examples(context, [Example((row,)) for row in rows], limit, what="demonstrations")
     if recipe.model.adapter:
-        model = add_adapter(model, recipe.model.adapter, recipe.seed)
+        model = add_adapter(model, recipe.model.adapter, context.seed("adapter"))
     last = fit_stage(context, model, examples, sft_objective(model), recipe.sft, title="fine-tuning")
     save_model(model, context.tokenizer, context.folder.model)
     return {"loss": last["loss"], "rows": len(examples)}

@@ -1,0 +1,57 @@
+"""`results.json`: the figures of the evaluation, and what everything cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from concordant.files import write_json
+from concordant.pipeline.folder import read_json
+from concordant.pipeline.plan import Planned
+from concordant.pipeline.provenance import versions
+from concordant.pipeline.recipe import Recipe
+
+RESULTS_SCHEMA = 1
+
+
+def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> None:
+    """Write `results.json`: the figures of the evaluation, and what everything cost."""
+    done = {stage.name: stage.folder.finished() or {} for stage in stages}
+    facts = {name: dict(stage.get("facts", {})) for name, stage in done.items()}
+    figures = facts.pop("evaluate", {})
+    write_json(
+        run_folder / "results.json",
+        {
+            "schema": RESULTS_SCHEMA,
+            "name": recipe.name,
+            "command": (read_json(run_folder / "run.json") or {}).get("command", ""),
+            "seed": recipe.seed,
+            "world": recipe.world.name if recipe.world else None,
+            "seconds": {
+                "total": round(sum(stage.get("wall", 0.0) for stage in done.values()), 2),
+                "stages": {name: round(stage.get("wall", 0.0), 2) for name, stage in done.items()},
+            },
+            "throughput": {name: throughput(stage.get("totals", {})) for name, stage in done.items()},
+            "peak_rss_mb": round(
+                max((s.get("peak_mb", {}).get("rss", 0.0) for s in done.values()), default=0)
+            ),
+            **figures,
+            "stages": facts,
+            "machine": next((s["machine"] for s in done.values() if "machine" in s), ""),
+            "threads": next((s["threads"] for s in done.values() if "threads" in s), None),
+            "versions": versions(),
+        },
+    )
+
+
+def throughput(totals: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, tokens and tokens per second by activity."""
+    seconds, tokens = totals.get("seconds", {}), totals.get("tokens", {})
+    return {
+        activity: {
+            "seconds": round(spent, 2),
+            "tokens": tokens.get(activity) or None,
+            "tokens_per_s": round(tokens[activity] / spent) if tokens.get(activity) and spent else None,
+        }
+        for activity, spent in seconds.items()
+    }
