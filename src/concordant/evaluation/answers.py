@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -144,6 +145,25 @@ def gold_gap(better: Sequence[Answer], worse: Sequence[Answer]) -> Mean:
         [a.draw for a in better],
         [a.draw for a in worse],
     )
+
+
+def gold_gaps(answers: Mapping[str, Sequence[Answer]]) -> dict[str, Mean]:
+    """Differences in gold between consecutive models, which are given by name; none where gold is not known."""
+    return {
+        f"{after}_minus_{before}": gold_gap(answers[after], answers[before])
+        for before, after in pairwise(answers)
+        if answers[after][0].gold is not None
+    }
+
+
+def differences(groups: Iterable[Sequence[Answer]]) -> Iterator[tuple[float, float]]:
+    """Score and gold of one answer less those of another to the same prompt.
+
+    No two pairs share an answer, so they are nearly independent.
+    """
+    for group in groups:
+        for one, other in zip(group[::2], group[1::2], strict=True):
+            yield (one.score or 0.0) - (other.score or 0.0), _total(one) - _total(other)
 
 
 def _total(answer: Answer) -> float:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 
 from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
-from concordant.evaluation.answers import Answer, describe, gold_gap, gold_mean, kl_to_reference
+from concordant.evaluation.answers import Answer, describe, differences, gold_gaps, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
 from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
+from concordant.evaluation.showing import side_by_side, spread
 from concordant.evaluation.text_metrics import unique_of
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.models.forward import sequence_scores
-from concordant.models.load import load_policy, load_reward_model
+from concordant.models.load import load_policy
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.lengths import fit_examples
-from concordant.pipeline.stages.preferences import examples_of
+from concordant.pipeline.parts.judging import golds_of, reward_model_of
+from concordant.pipeline.parts.lengths import fit_examples
+from concordant.pipeline.parts.preferences import examples_of
+from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.pipeline.stages.reward import split_preferences
-from concordant.pipeline.stages.sampling import sampler_of, with_ids
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.rewards import RewardModel
 
 SAMPLES = 16  # completions per prompt for diversity
-SHOWN_PER_FAMILY = 2
 
 Asked = list[tuple[Prompt, tuple[int, ...]]]
 
@@ -48,6 +47,10 @@ class Study:
     def main(self) -> Asked:
         """The prompts of the split reported first."""
         return next(iter(self.splits.values()))
+
+    def few(self, n: int) -> Asked:
+        """`n` prompts of this split to look at closely."""
+        return [self.main[place] for place in spread([prompt for prompt, _ in self.main], n)]
 
     def sample(self, model: Any, asked: Asked, samples: int, what: str) -> Rollout:
         sampler = sampler_of(
@@ -93,10 +96,7 @@ def run(context: Context) -> dict[str, Any]:
     assert config is not None
     device = context.machine.device
     reference = load_policy(context.model_path(context.start)).to(device)
-    reward = None
-    if "reward" in context.inputs:
-        model = load_reward_model(str(context.inputs["reward"].model)).to(device)
-        reward = RewardModel(model, context.template.pad_id, config.tokens, context.machine)
+    reward = reward_model_of(context, config.tokens) if "reward" in context.inputs else None
     splits = {
         split: with_ids(context, prompts, reference, config.completion, what="evaluation prompts")
         for split, prompts in context.material.evaluation(config.prompts).items()
@@ -114,7 +114,7 @@ def run(context: Context) -> dict[str, Any]:
             progress.to(done, name)
         if context.material.world is not None:
             results["models"]["ideal"] = measure_ideal(study)
-        results["gaps"] = gaps(main)
+        results["gaps"] = {name: mean.as_dict() for name, mean in gold_gaps(main).items()}
         if reward is not None:
             results["reward_model"] = measure_reward(study, repeated)
             progress.to(len(names) + 1, "reward model")
@@ -139,7 +139,7 @@ def measure_model(
     figures = describe(main)
     if main[0].gold is not None:
         figures["gold_by_split"] = {split: gold_mean(rows).as_dict() for split, rows in by_split.items()}
-    few = spread(study.main, study.config.diversity_prompts)
+    few = study.few(study.config.diversity_prompts)
     rollout = study.sample(model, few, SAMPLES, "repeated")
     many = study.answers(name, "repeated", few, rollout)
     groups = [many[i : i + SAMPLES] for i in range(0, len(many), SAMPLES)]
@@ -149,16 +149,6 @@ def measure_model(
         study.context.folder.samples, (a.as_row() for rows in (*by_split.values(), many) for a in rows)
     )
     return figures, main, groups
-
-
-def spread(asked: Asked, n: int) -> Asked:
-    """`n` prompts, different ones as far as there are any, in turn from all families."""
-    families: dict[str, dict[str, tuple[Prompt, tuple[int, ...]]]] = {}
-    for prompt, ids in asked:
-        families.setdefault(prompt.family, {}).setdefault(prompt.id, (prompt, ids))
-    columns = [list(members.values()) for members in families.values()]
-    longest = max(map(len, columns))
-    return [column[i] for i in range(longest) for column in columns if i < len(column)][:n]
 
 
 def measure_ideal(study: Study) -> dict[str, Any]:
@@ -180,39 +170,10 @@ def measure_ideal(study: Study) -> dict[str, Any]:
     return figures
 
 
-def gaps(main: dict[str, list[Answer]]) -> dict[str, Any]:
-    """Differences in gold between consecutive models, paired by draw."""
-    names = list(main)
-    return {
-        f"{after}_minus_{before}": gold_gap(main[after], main[before]).as_dict()
-        for before, after in pairwise(names)
-        if main[after][0].gold is not None
-    }
-
-
-@torch.inference_mode()
 def measure_reward(study: Study, groups: dict[str, list[list[Answer]]]) -> dict[str, Any]:
     """The reward model on held-out votes, and against gold on pairs of the reference and of the policy."""
-    assert study.reward is not None
     context = study.context
-    _, held_out = split_preferences(context)
-    examples = fit_examples(
-        context,
-        examples_of(context.template, held_out),
-        context.limit(study.reward.model),
-        what="held-out preferences",
-    )
-    deltas: list[float] = []
-    p_chosen: list[float] = []
-    weights: list[float] = []
-    for batch in micro_batches(examples, study.config.tokens, context.template.pad_id):
-        moved = batch.to(context.machine.device)
-        with context.machine.autocast():
-            scores = sequence_scores(study.reward.model, moved.ids_BT, moved.attention_BT, moved.last_B)
-        deltas += (scores[moved.chosen_M] - scores[moved.rejected_M]).tolist()
-        p_chosen += batch.p_chosen_M.tolist()
-        weights += batch.weight_M.tolist()
-    figures = pair_metrics(deltas, p_chosen, weights)
+    figures = pair_metrics(*judged_pairs(study))
     start = groups[context.start]
     figures["length_correlation"] = length_correlation(
         [[(a.length, a.score or 0.0) for a in group] for group in start]
@@ -220,64 +181,45 @@ def measure_reward(study: Study, groups: dict[str, list[list[Answer]]]) -> dict[
     if context.material.world is not None:
         for key, name in (("gold_accuracy", context.start), ("on_policy_accuracy", "policy")):
             if name in groups:
-                rate = gold_accuracy(*zip(*_disjoint_pairs(groups[name]), strict=True))
+                rate = gold_accuracy(*zip(*differences(groups[name]), strict=True))
                 figures |= {key: rate.rate, f"{key}_ci": [rate.low, rate.high], f"{key}_n": rate.n}
     return figures
 
 
-def _disjoint_pairs(groups: Sequence[Sequence[Answer]]) -> Iterator[tuple[float, float]]:
-    """Score and gold differences of pairs that share no answer, so that they are nearly independent."""
-    for group in groups:
-        for a, b in zip(group[::2], group[1::2], strict=True):
-            assert a.gold is not None
-            assert b.gold is not None
-            yield (a.score or 0.0) - (b.score or 0.0), a.gold.total - b.gold.total
+@torch.inference_mode()
+def judged_pairs(study: Study) -> tuple[list[float], list[float], list[float]]:
+    """Score differences of the held-out pairs, how probably the first is the better one, and weights."""
+    assert study.reward is not None
+    context, model = study.context, study.reward.model
+    _, held_out = split_preferences(context)
+    examples = examples_of(context.template, held_out)
+    examples = fit_examples(context, examples, context.limit(model), what="held-out preferences")
+    deltas: list[float] = []
+    p_chosen: list[float] = []
+    weights: list[float] = []
+    for batch in micro_batches(examples, study.config.tokens, context.template.pad_id):
+        moved = batch.to(context.machine.device)
+        with context.machine.autocast():
+            scores = sequence_scores(model, moved.ids_BT, moved.attention_BT, moved.last_B)
+        deltas += (scores[moved.chosen_M] - scores[moved.rejected_M]).tolist()
+        p_chosen += batch.p_chosen_M.tolist()
+        weights += batch.weight_M.tolist()
+    return deltas, p_chosen, weights
 
 
 def measure_best_of_n(study: Study) -> dict[str, Any]:
     """What happens when the best of n by the reward model is taken, without any training."""
-    few, n = spread(study.main, study.config.best_of_prompts), study.config.best_of
+    few, n = study.few(study.config.best_of_prompts), study.config.best_of
     rollout = study.sample(study.reference, few, n, "best of n")
     assert study.reward is not None
     prompts = [prompt for prompt, _ in few]
     with study.context.timed("score") as timer:
         timer.tokens = rollout.read
         scores = study.reward.score(prompts, rollout).view(len(few), n).tolist()
-    golds = None
-    if study.context.material.world is not None:
-        world, template = study.context.material.world, study.context.template
-        flat = [world.gold(prompts[s.prompt], template.text(s.completion)).total for s in rollout.samples]
-        golds = [flat[i * n : (i + 1) * n] for i in range(len(few))]
-    rows = best_of_n(scores, golds)
+    golds = golds_of(study.context, prompts, rollout)
+    rows = best_of_n(scores, [golds[i : i + n] for i in range(0, len(golds), n)] if golds else None)
     fit = fit_gold(rows)
     found: dict[str, Any] = {"best_of_n": rows}
     if fit is not None:
         found["best_of_n_fit"] = {"alpha": fit.alpha, "beta": fit.beta, "d_star": fit.d_star}
     return found
-
-
-def side_by_side(main: dict[str, list[Answer]]) -> list[dict[str, Any]]:
-    """A few prompts of each family with the answers of all models, for people."""
-    rows = zip(*main.values(), strict=True)
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for answers in rows:
-        prompt = answers[0].prompt
-        seen = chosen.setdefault(prompt.family, [])
-        limit = SHOWN_PER_FAMILY if prompt.family else 12
-        if len(seen) < limit and all(row["id"] != prompt.id for row in seen):
-            seen.append(
-                {
-                    "id": prompt.id,
-                    "family": prompt.family,
-                    "prompt": [message.as_dict() for message in prompt.messages],
-                    "answers": {
-                        a.model: {
-                            "text": a.text,
-                            "gold": None if a.gold is None else a.gold.total,
-                            "score": a.score,
-                        }
-                        for a in answers
-                    },
-                }
-            )
-    return [row for rows_of_family in chosen.values() for row in rows_of_family]

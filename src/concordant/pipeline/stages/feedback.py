@@ -15,7 +15,7 @@ from concordant.files import write_json
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context, Totals
 from concordant.pipeline.folder import read_json
-from concordant.pipeline.stages.sampling import completion_of, sampler_of, with_ids
+from concordant.pipeline.parts.sampling import completion_of, sampler_of, with_ids
 
 CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on with the next chunk
 

@@ -9,15 +9,16 @@ from concordant.core.kl import AdaptiveKL, FixedKL
 from concordant.data.types import Prompt
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.forward import bare
-from concordant.models.load import add_adapter, load_policy, load_reward_model, reference_of, save_model
+from concordant.models.load import load_policy, reference_of, save_model
 from concordant.pipeline.context import Context
+from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
+from concordant.pipeline.parts.judging import golds_of, reward_model_of
+from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.pipeline.recipe import PolicyConfig
-from concordant.pipeline.stages.fitting import resume
-from concordant.pipeline.stages.sampling import sampler_of, with_ids
 from concordant.rollout.inline import InlineSampler
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.improve import Models, improve
-from concordant.train.learner import Group, Learner
+from concordant.train.learner import Group
 from concordant.train.rewards import RewardModel, ScoreNorm
 from concordant.train.step import Step
 
@@ -27,38 +28,22 @@ SHOWN = 4  # completions per rollout kept for people
 
 def run(context: Context) -> dict[str, Any]:
     """Optimise the policy and leave it as a transformers folder."""
-    recipe = context.recipe
-    config = recipe.policy
+    config = context.recipe.policy
     assert config is not None
     start = context.model_path(context.start)
-    policy = load_policy(start).to(context.machine.device)
-    if recipe.model.adapter:
-        policy = add_adapter(policy, recipe.model.adapter, context.seed("adapter"))
-    reference = reference_of(policy, start)
-    reward = RewardModel(
-        load_reward_model(str(context.inputs["reward"].model)).to(context.machine.device),
-        context.template.pad_id,
-        config.tokens,
-        context.machine,
-    )
+    policy = with_adapter(context, load_policy(start).to(context.machine.device))
+    reward = reward_model_of(context, config.tokens)
     sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
     prompts = with_ids(context, context.material.prompts(), policy, config.completion)
     norm = reference_scores(sampler, reward, prompts, config, seed=context.seed("score norm"))
     critic = make_critic(policy, reward, norm, config).to(context.machine.device)
-    learner = Learner(
-        [
-            Group("policy", policy, config.optimizer.lr),
-            Group("critic", critic, config.critic_lr or config.optimizer.lr),
-        ],
-        config.optimizer,
-        total_steps=config.updates * config.epochs * config.minibatches,
-        tokens=config.tokens,
-        pad_id=context.template.pad_id,
-        machine=context.machine,
-    )
-    controller: FixedKL | AdaptiveKL = FixedKL(config.kl_coef)
-    if config.kl_target is not None:
-        controller = AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+    groups = [
+        Group("policy", policy, config.optimizer.lr),
+        Group("critic", critic, config.critic_lr or config.optimizer.lr),
+    ]
+    total = config.updates * config.epochs * config.minibatches
+    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    controller = make_controller(config)
     facts = resume(context, learner)
     if facts:
         controller.load_state(facts["controller"])
@@ -68,18 +53,9 @@ def run(context: Context) -> dict[str, Any]:
             learner.state(), {"optimizer_steps": learner.steps, "controller": controller.state()}
         )
 
-    models = Models(policy, reference, critic, reward)
-    steps = improve(
-        models,
-        sampler,
-        prompts,
-        learner,
-        controller,
-        norm,
-        config,
-        seed=context.seed("updates"),
-        done=int(facts.get("step", 0)),
-    )
+    models = Models(policy, reference_of(policy, start), critic, reward)
+    seed, done = context.seed("updates"), int(facts.get("step", 0))
+    steps = improve(models, sampler, prompts, learner, controller, norm, config, seed=seed, done=done)
     watched = (with_gold(context, step) for step in steps)
     last: dict[str, float] = {}
     for step in context.follow(watched, title="PPO", every=config.checkpoint, checkpoint=checkpoint):
@@ -105,6 +81,13 @@ def reference_scores(
     return ScoreNorm.of(reward.score([prompt for prompt, _ in asked], rollout))
 
 
+def make_controller(config: PolicyConfig) -> FixedKL | AdaptiveKL:
+    """The coefficient of the KL penalty: fixed, or steered towards a target."""
+    if config.kl_target is None:
+        return FixedKL(config.kl_coef)
+    return AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+
+
 def make_critic(policy: Any, reward: RewardModel, norm: ScoreNorm, config: PolicyConfig) -> Critic:
     """The critic the recipe asks for."""
     if config.critic == "shared":
@@ -114,13 +97,10 @@ def make_critic(policy: Any, reward: RewardModel, norm: ScoreNorm, config: Polic
 
 def with_gold(context: Context, step: Step) -> Step:
     """The step with the mean gold reward of its rollout, where a world knows it."""
-    world = context.material.world
-    if world is None or step.rollout is None:
+    assert step.rollout is not None
+    golds = golds_of(context, step.prompts, step.rollout)
+    if golds is None:
         return step
-    golds = [
-        world.gold(step.prompts[s.prompt], context.template.text(s.completion)).total
-        for s in step.rollout.samples
-    ]
     metrics = {**step.metrics, "objective/gold": sum(golds) / len(golds)}
     return replace(step, metrics=metrics)
 

@@ -6,11 +6,11 @@ from concordant.data.types import Preference
 from concordant.errors import UserError
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
-from concordant.models.load import add_adapter, new_reward_model, save_model
+from concordant.models.load import new_reward_model, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.fitting import fit_stage
-from concordant.pipeline.stages.lengths import fit_examples
-from concordant.pipeline.stages.preferences import examples_of
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
+from concordant.pipeline.parts.lengths import fit_examples
+from concordant.pipeline.parts.preferences import examples_of
 from concordant.train.objectives.reward import reward_objective
 
 
@@ -26,8 +26,7 @@ def run(context: Context) -> dict[str, float]:
     )
     model.to(context.machine.device)
     kept = fit_examples(context, examples, context.limit(model), what="preferences")
-    if recipe.model.adapter:
-        model = add_adapter(model, recipe.model.adapter, context.seed("adapter"))
+    model = with_adapter(context, model)
     objective = reward_objective(model, centering=recipe.reward.centering)
     last = fit_stage(context, model, kept, objective, recipe.reward, title="reward model")
     save_model(model, context.tokenizer, context.folder.model)

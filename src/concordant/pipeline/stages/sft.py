@@ -5,10 +5,10 @@ from __future__ import annotations
 from concordant.data.batches import Example, Row
 from concordant.data.template import Template
 from concordant.data.types import Demonstration, Message
-from concordant.models.load import add_adapter, load_policy, save_model
+from concordant.models.load import load_policy, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.fitting import fit_stage
-from concordant.pipeline.stages.lengths import fit_examples
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
+from concordant.pipeline.parts.lengths import fit_examples
 from concordant.train.objectives.sft import sft_objective
 
 
@@ -21,8 +21,7 @@ def run(context: Context) -> dict[str, float]:
     demos = context.material.demonstrations()
     rows = [demonstration_row(context.template, demo, limit) for demo in demos]
     examples = fit_examples(context, [Example((row,)) for row in rows], limit, what="demonstrations")
-    if recipe.model.adapter:
-        model = add_adapter(model, recipe.model.adapter, context.seed("adapter"))
+    model = with_adapter(context, model)
     last = fit_stage(context, model, examples, sft_objective(model), recipe.sft, title="fine-tuning")
     save_model(model, context.tokenizer, context.folder.model)
     return {"loss": last["loss"], "rows": len(examples)}

@@ -8,7 +8,7 @@ from typing import Any
 from concordant.data.template import Overlong, fit
 from concordant.data.types import Completion, Prompt
 from concordant.pipeline.context import Context
-from concordant.pipeline.stages.lengths import fit_all, lead
+from concordant.pipeline.parts.lengths import fit_all, lead
 from concordant.rollout.inline import InlineSampler
 from concordant.rollout.rollout import Sample
 

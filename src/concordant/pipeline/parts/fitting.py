@@ -7,9 +7,10 @@ from typing import Any
 
 from concordant.data.batches import Example
 from concordant.files import settle
+from concordant.models.load import add_adapter
 from concordant.pipeline.context import Context, Totals
 from concordant.train.checkpoint import Checkpoint, load_checkpoint
-from concordant.train.config import FitConfig
+from concordant.train.config import FitConfig, OptimizerConfig
 from concordant.train.fit import fit
 from concordant.train.learner import Group, Learner, Objective
 from concordant.train.step import Step
@@ -25,14 +26,9 @@ def fit_stage(
     title: str,
 ) -> dict[str, float]:
     """Fit `model` on examples, from the stage's checkpoint if there is one; returns the last metrics."""
-    learner = Learner(
-        [Group("model", model, config.optimizer.lr)],
-        config.optimizer,
-        total_steps=config.total_steps(len(examples)),
-        tokens=config.tokens,
-        pad_id=context.template.pad_id,
-        machine=context.machine,
-    )
+    total = config.total_steps(len(examples))
+    groups = [Group("model", model, config.optimizer.lr)]
+    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
     resume(context, learner)
 
     def checkpoint(_step: Step) -> Checkpoint:
@@ -43,6 +39,26 @@ def fit_stage(
     for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
         last = dict(step.metrics)
     return last
+
+
+def with_adapter(context: Context, model: Any) -> Any:
+    """The model as it is trained: with an adapter on it where the recipe wants one."""
+    adapter = context.recipe.model.adapter
+    return add_adapter(model, adapter, context.seed("adapter")) if adapter else model
+
+
+def make_learner(
+    context: Context, groups: list[Group], optimizer: OptimizerConfig, *, total_steps: int, tokens: int
+) -> Learner:
+    """A learner for the run's machine and tokenizer."""
+    return Learner(
+        groups,
+        optimizer,
+        total_steps=total_steps,
+        tokens=tokens,
+        pad_id=context.template.pad_id,
+        machine=context.machine,
+    )
 
 
 def resume(context: Context, learner: Learner) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What several stages share: fitting, sampling, lengths, pairs, and who judges."""
