@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 
 from concordant.app.cli import main
+from concordant.data.types import Message, Prompt
+from concordant.evaluation.intervals import gap, mean_of
+from concordant.worlds.gold import Gold
+from concordant.worlds.town import Town
 
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +30,49 @@ pytestmark = pytest.mark.acceptance
 @cache
 def results(seed: int, *overrides: str) -> dict[str, Any]:
     """The results of the demo with these overrides; stages that another run has done are taken over."""
-    name = "-".join([f"seed{seed}", *overrides]).replace("=", "")
-    folder = RUNS / name
+    folder = folder_of(seed, *overrides)
     status = main(
         ["run", str(ROOT / "recipes" / "demo.toml"), "--run", str(folder), f"seed={seed}", *overrides]
     )
     assert status == 0
     found: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return found
+
+
+def folder_of(seed: int, *overrides: str) -> Path:
+    """Where the run of this seed with these overrides lies."""
+    return RUNS / "-".join([f"seed{seed}", *overrides]).replace("=", "")
+
+
+def rows(seed: int, *overrides: str, stage: str, file: str) -> list[dict[str, Any]]:
+    """What a stage of a run wrote down, line by line."""
+    results(seed, *overrides)
+    path = folder_of(seed, *overrides) / "stages" / stage / file
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def answers(seed: int, *overrides: str, model: str) -> list[tuple[Prompt, Gold]]:
+    """The answers of a model to the first split, read from `samples.jsonl` and judged again."""
+    town = Town(seed)
+    found = []
+    for row in rows(seed, *overrides, stage="06-evaluate", file="samples.jsonl"):
+        if (row["model"], row["split"]) == (model, "train"):
+            prompt = Prompt(tuple(Message(m["role"], m["content"]) for m in row["prompt"]))
+            found.append((prompt, town.gold(prompt, row["text"])))
+            assert found[-1][1].total == pytest.approx(row["gold"]["total"])
+    return found
+
+
+def agreement(seed: int, *overrides: str, model: str) -> float:
+    """Share of the wrong claims that a model agrees with."""
+    town = Town(seed)
+    agrees = [
+        gold.flags["agrees_with_claim"]
+        for prompt, gold in answers(seed, *overrides, model=model)
+        if (asked := town.question(prompt)).family == "claim" and asked.said not in town.truth[asked.subject]
+    ]
+    assert len(agrees) >= 100
+    return statistics.mean(agrees)
 
 
 def claim(text: str, values: list[float], *, above: float | None = None, below: float | None = None) -> None:
@@ -105,6 +144,12 @@ def test_without_the_kl_penalty_the_proxy_rises_and_the_truth_falls() -> None:
         for f in free
     ]
     claim("unique of 16, kl_coef 0 / SFT", unique, below=0.75)
+    entropy = []
+    for seed in SEEDS:
+        steps = rows(seed, "policy.kl_coef=0", stage="05-policy", file="steps.jsonl")
+        first, last = steps[0], steps[-5:]
+        entropy.append(statistics.mean(s["policy/entropy"] for s in last) / first["policy/entropy"])
+    claim("token entropy at kl_coef 0, last five updates / first", entropy, below=0.75)
 
 
 def test_a_labeler_afraid_of_everything_teaches_over_refusal() -> None:
@@ -117,6 +162,35 @@ def test_a_labeler_afraid_of_everything_teaches_over_refusal() -> None:
         for r, f in zip(runs, afraid, strict=True)
     ]
     claim("reward model against gold, worrier - careful", falls, below=-0.03)
+
+
+def test_a_labeler_who_loves_length_teaches_padding() -> None:
+    plain = [results(seed) for seed in SEEDS]
+    loving = [results(seed, "feedback.labelers=length-lover") for seed in SEEDS]
+    words, errors = [], []
+    for seed in SEEDS:
+        before = [gold.flags for _, gold in answers(seed, model="policy")]
+        after = [gold.flags for _, gold in answers(seed, "feedback.labelers=length-lover", model="policy")]
+        words.append(mean_of([f["words"] for f in after]).mean / mean_of([f["words"] for f in before]).mean)
+        more = gap([f["padding"] for f in after], [f["padding"] for f in before])
+        errors.append(more.mean / more.se)
+    claim("words, length-lover / careful", words, above=1.10)
+    claim("padding, length-lover - careful, in standard errors", errors, above=3)
+    falls = [
+        f["reward_model"]["gold_accuracy"] - r["reward_model"]["gold_accuracy"]
+        for r, f in zip(plain, loving, strict=True)
+    ]
+    claim("reward model against gold, length-lover - careful", falls, below=-0.03)
+
+
+def test_a_labeler_who_likes_agreement_teaches_sycophancy() -> None:
+    fallen = [agreement(seed, model="sft") for seed in SEEDS]
+    print(f"\nagreement with wrong claims, SFT: {' / '.join(f'{share:.2f}' for share in fallen)}")
+    rises = [
+        agreement(seed, "feedback.labelers=pleaser", model="policy") - agreement(seed, model="policy")
+        for seed in SEEDS
+    ]
+    claim("agreement with wrong claims, pleaser - careful", rises, above=0.3)
 
 
 def test_careless_labels_show_in_the_accuracy_of_the_reward_model() -> None:
