@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from concordant.data.layouts import read_demonstrations, read_preferences, read_prompts, transcript
+from concordant.data.layouts.reading import read_demonstrations, read_preferences, read_prompts
+from concordant.data.layouts.transcripts import transcript
 from concordant.data.types import Message
 from concordant.errors import UserError
 

@@ -8,18 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from concordant.data.layouts import (
-    DEMONSTRATIONS,
-    MISTAKES,
-    MOST_IDENTICAL,
-    PREFERENCES,
-    Loaded,
-    Problem,
-    read_demonstrations,
-    read_preferences,
-    read_prompts,
-    recognise,
-)
+from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, Loaded, Problem
+from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.layout import recognise
+from concordant.data.layouts.preferences import PREFERENCES
+from concordant.data.layouts.reading import read_demonstrations, read_preferences, read_prompts
 from concordant.data.sources import RawRow, byte_marks, read_rows
 from concordant.data.template import Template
 from concordant.data.types import Demonstration, Message, Preference, Prompt

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from concordant.data.config import Source
-from concordant.data.layouts import Loaded, read_demonstrations, read_preferences, read_prompts
+from concordant.data.layouts.account import Loaded
+from concordant.data.layouts.reading import read_demonstrations, read_preferences, read_prompts
 from concordant.data.splits import place
 from concordant.data.types import Demonstration, Preference, Prompt
 from concordant.errors import located

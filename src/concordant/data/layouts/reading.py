@@ -1,0 +1,150 @@
+"""Reading a data set: `read_demonstrations`, `read_preferences` and `read_prompts` from a file, a folder or the hub.
+
+The first row shows the layout, and all rows are read by it. What is left out or mended is a `Problem`;
+where reading is strict, mistakes in the data are one `UserError` that names the first of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, BadRow, Loaded, Place, Problem, Row
+from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.layout import Layout, check_columns, recognise, renamed, unknown_layout
+from concordant.data.layouts.preferences import PREFERENCES
+from concordant.data.layouts.prompts import PROMPTS
+from concordant.data.sources import RawRow, read_rows
+from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.errors import UserError
+
+
+def read_demonstrations(
+    source: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Loaded[Demonstration]:
+    """Read prompts with an answer to imitate; of preference pairs the chosen side.
+
+    Of a conversation the last assistant turn is the completion and all turns before it are the prompt.
+    `columns` maps our names to those of the source. Mistakes in the data raise UserError when `strict`,
+    and are counted otherwise; no usable row at all is always an error.
+    """
+    return _read(source, root, split, columns, strict, DEMONSTRATIONS)
+
+
+def read_preferences(
+    source: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Loaded[Preference]:
+    """Read pairs of answers to the same prompt.
+
+    Pairs whose sides are equal are dropped and counted, and an error above 5 % when `strict`. The rest as
+    in `read_demonstrations`.
+    """
+    loaded: Loaded[Preference] = _read(source, root, split, columns, strict, PREFERENCES)
+    identical = loaded.counts.get("identical", 0)
+    if strict and identical > MOST_IDENTICAL * loaded.read:
+        first = next(problem.where for problem in loaded.problems if problem.kind == "identical")
+        raise UserError(
+            f"chosen equals rejected in {identical} of {loaded.read} pairs",
+            where=f"{source} (first at {first})",
+            expected=f"at most {MOST_IDENTICAL:.0%}: such a pair teaches nothing",
+            fix="check which columns hold the two answers",
+        )
+    return loaded
+
+
+def read_prompts(
+    source: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Loaded[Prompt]:
+    """Read what a model is to be asked; a reference answer is kept where the source has one."""
+    return _read(source, root, split, columns, strict, PROMPTS)
+
+
+def _read(
+    source: str,
+    root: Path | None,
+    split: str | None,
+    columns: Mapping[str, str] | None,
+    strict: bool,
+    layouts: Sequence[Layout[Row]],
+) -> Loaded[Row]:
+    problems: list[Problem] = []
+
+    def broken(error: UserError) -> None:
+        detail = error.what.removeprefix("broken JSON").lstrip(" :")
+        problems.append(Problem(error.where, "broken line", detail))
+
+    raw = read_rows(source, root=root, split=split, on_broken=broken)
+    loaded = _normalise(raw, source, layouts, columns or {}, problems)
+    if strict:
+        _refuse_mistakes(loaded, source)
+    if not loaded.rows:
+        reasons = ", ".join(f"{n} {kind}" for kind, n in loaded.counts.items())
+        raise UserError(
+            f"{source}: no usable row" + (f" among {loaded.read} ({reasons})" if loaded.problems else ""),
+            where=loaded.problems[0].where if loaded.problems else source,
+            expected="at least one row",
+            fix=loaded.problems[0].detail if loaded.problems else "check that the file is complete",
+        )
+    return loaded
+
+
+def _normalise(
+    raw: Iterable[RawRow],
+    source: str,
+    layouts: Sequence[Layout[Row]],
+    columns: Mapping[str, str],
+    problems: list[Problem],
+) -> Loaded[Row]:
+    """Turn raw rows into ours by the layout that the first of them shows; `problems` is added to."""
+    layout: Layout[Row] | None = None
+    rows: list[Row] = []
+    unused: tuple[str, ...] = ()
+    read = 0
+    for row in raw:
+        read += 1
+        if layout is None:
+            check_columns(row.value, columns, source)
+            present = list(renamed(row.value, columns))
+            layout = recognise(present, layouts)
+            if layout is None:
+                raise unknown_layout(present, layouts, source)
+            unused = tuple(name for name in present if name not in layout.needs + layout.uses)
+        try:
+            rows += layout.read(renamed(row.value, columns), Place(row.where, problems.append))
+        except BadRow as bad:
+            problems.append(Problem(row.where, bad.kind, bad.detail))
+    broken = sum(problem.kind == "broken line" for problem in problems)
+    return Loaded(tuple(rows), layout.name if layout else "", read + broken, tuple(problems), unused)
+
+
+def _refuse_mistakes(loaded: Loaded[Any], source: str) -> None:
+    """Raise one error for all mistakes: how many, the first five, and what to do."""
+    mistakes = [problem for problem in loaded.problems if problem.kind in MISTAKES]
+    if not mistakes:
+        return
+    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(m.kind for m in mistakes).items())
+    shown = "\n".join(f"    {mistake}" for mistake in mistakes[:5])
+    more = f"\n    and {len(mistakes) - 5} more" if len(mistakes) > 5 else ""
+    raise UserError(
+        f"{source}: {len(mistakes)} of {loaded.read} rows cannot be used ({kinds})\n{shown}{more}",
+        where=mistakes[0].where,
+        expected="text in every cell that is needed, and turns of known roles",
+        fix="mend these rows, or set data.skip_bad_rows = true to leave them out and have them counted",
+    )
