@@ -99,6 +99,19 @@ def sampler_of(model: Any, **changed: Any) -> InlineSampler:
     return InlineSampler(model, **(settings | changed))
 
 
+def trainable(model: Any) -> list[Tensor]:
+    """The parameters an optimiser moves."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def disturb(model: Any, seed: int = 9) -> None:
+    """Move every trainable parameter, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in trainable(model):
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * SPREAD)
+
+
 def gradients(*modules: Any) -> dict[str, Tensor]:
     """Gradients by parameter name; those that are not there are left out."""
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.app.cli import main
+from concordant.pipeline.folder import read_json, read_jsonl
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.recipe import Recipe, load_recipe
 from concordant.pipeline.reporter import Silent
@@ -166,14 +166,20 @@ def clone(run: Path, target: Path, *, stages: tuple[str, ...] = STAGES) -> Path:
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """A JSON-lines file without its times."""
-    found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+    """A JSON-lines file that has to be there, without its times."""
+    assert file.is_file(), f"no {file}"
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(file)]
+
+
+def written(file: Path) -> dict[str, Any]:
+    """The object in a JSON file that has to be there."""
+    value = read_json(file)
+    assert value is not None, f"no {file}"
+    return value
 
 
 def results(run: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return value
+    return written(run / "results.json")
 
 
 def figures(run: Path) -> dict[str, Any]:
@@ -193,7 +199,7 @@ def weights(run: Path, stage: str) -> bytes:
 
 def fingerprints(run: Path) -> dict[str, str]:
     return {
-        marker.parent.name: json.loads(marker.read_text(encoding="utf-8"))["fingerprint"]
+        marker.parent.name: written(marker)["fingerprint"]
         for marker in sorted(run.glob("stages/*/stage.json"))
     }
 

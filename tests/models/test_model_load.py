@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,28 @@ from concordant.models.load import (
     new_reward_model,
     reference_of,
     save_model,
-    trainable,
 )
 from concordant.models.tiny import tiny_llama, train_tokenizer
-from tinies import ADAPTER, CONTEXT, KINDS, PAD, SPREAD, padded, random_rows, same, tiny_model, weights
+from tinies import (
+    ADAPTER,
+    CONTEXT,
+    KINDS,
+    PAD,
+    disturb,
+    padded,
+    random_rows,
+    same,
+    tiny_model,
+    trainable,
+    weights,
+)
+
+SMALL = EmbeddedConfig(layers=1, width=16, heads=2, context=32)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return train_tokenizer(["one two three four", "five six seven"])
-
-
-def disturb(model: Any, seed: int = 9) -> None:
-    """Move every trainable parameter, as training would."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in trainable(model):
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * SPREAD)
 
 
 def logits_of(model: Any, rows: list[Row]) -> torch.Tensor:
@@ -186,18 +192,23 @@ def test_the_reference_stays_where_the_policy_started(adapter: Any, folders: dic
         assert not trainable(reference.model)
 
 
-def test_a_folder_without_weights_is_a_user_error(folders: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text((Path(folders["llama"]) / "config.json").read_text())
+@pytest.fixture
+def no_weights(folders: dict[str, str], tmp_path: Path) -> Path:
+    """The folder of a model with its settings alone."""
+    shutil.copy(Path(folders["llama"]) / "config.json", tmp_path)
+    return tmp_path
+
+
+def test_a_folder_without_weights_is_a_user_error(no_weights: Path) -> None:
     for load in (load_policy, load_reward_model):
         with pytest.raises(UserError, match="cannot load the model"):
-            load(str(tmp_path))
+            load(str(no_weights))
 
 
-def test_pickled_weights_are_not_opened(folders: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text((Path(folders["llama"]) / "config.json").read_text())
-    torch.save(load_policy(folders["llama"]).state_dict(), tmp_path / "pytorch_model.bin")
+def test_pickled_weights_are_not_opened(folders: dict[str, str], no_weights: Path) -> None:
+    torch.save(load_policy(folders["llama"]).state_dict(), no_weights / "pytorch_model.bin")
     with pytest.raises(UserError, match="cannot load the model"):
-        load_policy(str(tmp_path))
+        load_policy(str(no_weights))
 
 
 def test_damaged_weights_are_a_user_error(folders: dict[str, str], tmp_path: Path) -> None:
@@ -243,21 +254,19 @@ def test_tied_embeddings_survive_saving(tokenizer: Any, tmp_path: Path) -> None:
 
 
 def test_the_embedded_model_is_drawn_from_the_seed_alone(tokenizer: Any) -> None:
-    config = EmbeddedConfig(layers=1, width=16, heads=2, context=32)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    one = weights(tiny_llama(tokenizer, config, seed=3))
+    one = weights(tiny_llama(tokenizer, SMALL, seed=3))
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(one, weights(tiny_llama(tokenizer, config, seed=3)))
-    assert not same(one, weights(tiny_llama(tokenizer, config, seed=4)))
+    assert same(one, weights(tiny_llama(tokenizer, SMALL, seed=3)))
+    assert not same(one, weights(tiny_llama(tokenizer, SMALL, seed=4)))
 
 
 def test_the_embedded_model_opens_in_transformers(tokenizer: Any, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    config = EmbeddedConfig(layers=1, width=16, heads=2, context=32)
-    model = tiny_llama(tokenizer, config, seed=3).eval()
+    model = tiny_llama(tokenizer, SMALL, seed=3).eval()
     save_model(model, tokenizer, tmp_path / "model")
     again = load_policy(str(tmp_path / "model"))
     assert context_length(again) == 32

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from concordant.models.load import add_adapter, load_policy, trainable
+from concordant.models.load import add_adapter, load_policy
 from concordant.rollout.rollout import Rollout, Sample
-from tinies import ADAPTER, KINDS, PAD, STOPS, VOCAB, plain_logprobs, random_prompts, sampler_of
+from tinies import ADAPTER, KINDS, PAD, STOPS, VOCAB, disturb, plain_logprobs, random_prompts, sampler_of
 
 
 def completions(rollout: Rollout) -> list[tuple[int, ...]]:
@@ -78,9 +78,7 @@ def test_recorded_logprobs_are_those_of_a_fresh_pass(
 
 def test_an_adapter_takes_part_in_sampling(folders: dict[str, str]) -> None:
     policy = add_adapter(load_policy(folders["llama"]), ADAPTER, 0)
-    with torch.no_grad():
-        for parameter in trainable(policy):
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    disturb(policy, seed=3)
     rollout = sampler_of(policy, slots=4).sample(random_prompts(10), seed=1)
     for sample in rollout.samples:
         given = torch.tensor(sample.logprobs)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from concordant.errors import UserError
 from concordant.files import fresh_folder
@@ -107,11 +106,6 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
                 expected="names of linear modules such as ['q_proj', 'v_proj'], or 'all-linear'",
                 fix=str(error).splitlines()[0],
             ) from error
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters an optimiser moves."""
-    return [p for p in model.parameters() if p.requires_grad]
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
