@@ -37,3 +37,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.status == 0, done.err
     (folder / "terminal.txt").write_text(done.out, encoding="utf-8")
     return folder / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Transformers folders of tiny random models, by architecture."""
+    from tinies import save_models
+
+    return save_models(tmp_path_factory.mktemp("models"))

@@ -148,6 +148,20 @@ def test_broken_lines_are_counted_with_the_others(tmp_path: Path) -> None:
     assert (loaded.read, loaded.kept, loaded.counts) == (2, 1, {"broken line": 1})
 
 
+@pytest.mark.parametrize(
+    ("row", "detail"),
+    [
+        ({"text": "\n\nHuman:"}, "there are no turns"),
+        ({"prompt": "\n\nHuman:", "completion": "x", "system": "s"}, "user's turn at its end"),
+        ({"instruction": "hi", "output": "x", "history": 7}, "pairs of question and answer"),
+    ],
+)
+def test_a_row_without_turns(tmp_path: Path, row: dict[str, Any], detail: str) -> None:
+    with pytest.raises(UserError, match="1 of 1 rows cannot be used") as caught:
+        read_demonstrations(put(tmp_path, row))
+    assert detail in caught.value.what
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
 def test_empty_data_set(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"

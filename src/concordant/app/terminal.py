@@ -109,3 +109,4 @@ def quiet_libraries() -> None:
         import transformers
 
         transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()

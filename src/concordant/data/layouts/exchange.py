@@ -34,7 +34,8 @@ def asked(row: Value, column: str, place: Place) -> tuple[Message, ...]:
 def _instructed(row: Value) -> tuple[Message, ...]:
     """The turns before the answer in an instruction row: system, history, instruction and input."""
     found = [Message("system", system)] if (system := optional_text(row, "system")) else []
-    for pair in row.get("history") or ():
+    history = row.get("history") or ()
+    for pair in history if is_list(history) else [history]:
         if not is_list(pair) or len(pair) != 2:
             raise BadRow("type", "column history holds something else than pairs of question and answer")
         question, answer = (text(side, "history") for side in pair)
@@ -62,7 +63,8 @@ def answered(row: Value, column: str, before: tuple[Message, ...]) -> str:
 def after_system(messages: tuple[Message, ...], row: Value) -> tuple[Message, ...]:
     """The turns with the system column of their row before them, unless they begin with a system turn."""
     system = optional_text(row, "system")
-    return (Message("system", system), *messages) if system and messages[0].role != "system" else messages
+    has_own = bool(messages) and messages[0].role == "system"
+    return (Message("system", system), *messages) if system and not has_own else messages
 
 
 def ending_with_user(messages: tuple[Message, ...], column: str) -> tuple[Message, ...]:
@@ -75,6 +77,8 @@ def ending_with_user(messages: tuple[Message, ...], column: str) -> tuple[Messag
 
 def alternating(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The same turns, once it is clear that user and assistant take turns and a system turn comes first."""
+    if not messages:
+        raise BadRow("role", "there are no turns, expected user and assistant by turns, user first")
     spoken = messages[1:] if messages[0].role == "system" else messages
     for number, message in enumerate(spoken):
         wanted = "assistant" if number % 2 else "user"
