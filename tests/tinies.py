@@ -78,7 +78,8 @@ def random_prompts(n: int, seed: int = 0) -> list[tuple[int, ...]]:
 
 def padded(rows: list[Row], pad_id: int = PAD) -> tuple[Tensor, Tensor, int]:
     """Ids, attention and completion start of some rows."""
-    return collate(rows, pad_id)[:3]
+    padded = collate(rows, pad_id)
+    return padded.ids_BT, padded.attention_BT, padded.start
 
 
 def alone(row: Row) -> tuple[Tensor, Tensor, int]:

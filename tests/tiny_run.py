@@ -48,6 +48,7 @@ optimizer = { lr = 1e-3 }
 [feedback]
 prompts = 48
 completions = 2
+completion = 12
 
 [reward]
 batch = 8
@@ -70,7 +71,14 @@ best_of = 8
 """
 
 STAGES = ("01-base", "02-sft", "03-feedback", "04-reward", "05-policy", "06-evaluate")
-TIMES = ("seconds", "throughput", "peak_rss_mb", "command", "machine")  # of results.json: not the same twice
+TIMES = (
+    "seconds",
+    "throughput",
+    "memory_mb",
+    "peak_rss_mb",
+    "command",
+    "machine",
+)  # of results.json: not the same twice
 
 
 @dataclass(frozen=True)

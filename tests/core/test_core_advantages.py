@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from concordant.core.advantages import gae, token_rewards
+from concordant.core.advantages import (
+    gae,
+    group_centred,
+    group_normalised,
+    leave_one_out,
+    overlong_penalty,
+    returns_to_go,
+    token_rewards,
+)
 from concordant.core.kl import k1
 from concordant.core.masked import whiten
 
@@ -124,3 +134,59 @@ def test_shapes_are_checked() -> None:
         gae(torch.zeros(2, 4), torch.zeros(2, 5), torch.ones(2, 4, dtype=torch.bool), 1.0, 0.95)
     with pytest.raises(ValueError, match="same shape"):
         token_rewards(torch.zeros(2, 1), torch.zeros(2, 4), torch.ones(2, 4, dtype=torch.bool), 0.1)
+
+
+REWARDS = torch.tensor([1.0, 0.0, 0.0, 0.5])
+ONE_GROUP = torch.zeros(4, dtype=torch.long)
+
+
+def test_group_advantages_golden_numbers() -> None:
+    expected = torch.tensor([0.833333, -0.5, -0.5, 0.166667])
+    torch.testing.assert_close(leave_one_out(REWARDS, ONE_GROUP), expected, atol=1e-6, rtol=0)
+    expected = torch.tensor([1.305310, -0.783186, -0.783186, 0.261062])
+    torch.testing.assert_close(group_normalised(REWARDS, ONE_GROUP), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(group_centred(REWARDS, ONE_GROUP), REWARDS - 0.375)
+
+
+@pytest.mark.parametrize("advantage", [leave_one_out, group_centred, group_normalised])
+def test_groups_are_by_number_and_do_not_touch(advantage: Callable[..., Tensor]) -> None:
+    """groups_by_id_not_text: https://github.com/NVIDIA-NeMo/RL/issues/2176"""
+    rewards = torch.cat([REWARDS, REWARDS * 3 + 7])
+    mixed = torch.tensor([0, 5, 1, 4, 2, 7, 6, 3])
+    groups = torch.tensor([12] * 4 + [3] * 4)
+    whole = advantage(rewards, groups)
+    torch.testing.assert_close(whole[:4], advantage(REWARDS, ONE_GROUP))
+    torch.testing.assert_close(whole[4:], advantage(REWARDS * 3 + 7, ONE_GROUP))
+    torch.testing.assert_close(advantage(rewards[mixed], groups[mixed]), whole[mixed])
+
+
+@pytest.mark.parametrize("advantage", [leave_one_out, group_centred, group_normalised])
+def test_zero_variance_and_single_member_groups(advantage: Callable[..., Tensor]) -> None:
+    """https://github.com/NVIDIA-NeMo/RL/issues/1519, https://github.com/thinking-machines-lab/tinker-cookbook/issues/507"""
+    same = advantage(torch.full((3,), 0.7), torch.zeros(3, dtype=torch.long))
+    assert same.tolist() == [0.0] * 3
+    assert advantage(torch.tensor([5.0]), torch.tensor([0])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("advantage", [leave_one_out, group_centred, group_normalised])
+def test_a_missing_score_is_left_out_of_its_group(advantage: Callable[..., Tensor]) -> None:
+    rewards = torch.cat([REWARDS, torch.tensor([math.nan])])
+    known = torch.tensor([True] * 4 + [False])
+    found = advantage(rewards, torch.zeros(5, dtype=torch.long), known)
+    torch.testing.assert_close(found[:4], advantage(REWARDS, ONE_GROUP))
+    assert float(found[4]) == 0
+
+
+def test_returns_to_go_are_gae_without_a_critic() -> None:
+    rewards, mask = torch.tensor([[1.0, 2.0, 9.0, 4.0]]), torch.tensor([[True, True, False, True]])
+    found = returns_to_go(rewards, mask, 0.5)
+    torch.testing.assert_close(found, torch.tensor([[1 + 0.5 * (2 + 0.5 * 4), 2 + 0.5 * 4, 0.0, 4.0]]))
+
+
+def test_the_overlong_penalty_of_dapo() -> None:
+    lengths = torch.tensor([1, 80, 90, 100, 120])
+    found = overlong_penalty(lengths, limit=100, buffer=20)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, -0.5, -1.0, -1.0]))
+    for buffer in (0, 101):
+        with pytest.raises(ValueError, match="buffer"):
+            overlong_penalty(lengths, limit=100, buffer=buffer)

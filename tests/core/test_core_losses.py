@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from concordant.core.advantages import gae, token_rewards
-from concordant.core.kl import k1
+from concordant.core.kl import exact_kl, k1
 from concordant.core.logprobs import cross_entropy, token_logprobs, token_logprobs_and_entropy
-from concordant.core.losses import clipped_policy_loss, clipped_value_loss, entropy_bonus
+from concordant.core.losses import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    entropy_bonus,
+    kl_penalty,
+    token_weights,
+)
 from concordant.core.masked import whiten
 
 OLD = torch.tensor([[-1.0, -2, -0.5, -0.3, 0], [-1.5, -0.7, -2.2, -1, -0.4]])
@@ -24,6 +31,9 @@ NEW = torch.tensor([[-0.9, -2.3, -0.5, -0.2, 0], [-1.5, -0.4, -2.5, -1.1, -0.3]]
 OLD_VALUES = torch.tensor([[0.5, 0.4, 0.6, 0.8, 0.3], [0.2, 0.1, 0, -0.2, -0.5]])
 NEW_VALUES = torch.tensor([[0.9, 0.4, 0.5, 1.2, 0], [0.1, 0.4, -0.1, -0.3, -0.9]])
 MASK = torch.tensor([[True, True, True, True, False], [True, True, True, True, True]])
+
+
+NAN = math.nan
 
 
 def golden() -> tuple[Tensor, Tensor]:
@@ -262,3 +272,82 @@ def test_broadcasting_shapes_are_refused() -> None:
         clipped_policy_loss(NEW, OLD, torch.zeros(2, 1), MASK, 9)
     with pytest.raises(ValueError, match=r"returns_BT \(5,\)"):
         clipped_value_loss(NEW_VALUES, OLD_VALUES, torch.zeros(5), MASK, 9, clip=0.2)
+
+
+def test_a_ratio_of_the_whole_sequence() -> None:
+    """sequence_ratio_sum_vs_mean: https://github.com/huggingface/trl/issues/5814"""
+    old = torch.tensor([[-1.0, -2.0, NAN], [-1.0, -1.0, -1.0]])
+    new = old + torch.tensor([[0.1, 0.05, NAN], [-0.1, 0.0, 0.02]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    advantage = torch.tensor([[2.0], [-1.0]]).expand(2, 3)
+    weights = token_weights(mask, 5, 2, "sequence")
+
+    def loss(ratio: str) -> Tensor:
+        kind: Any = ratio
+        return clipped_policy_loss(new, old, advantage, mask, 5, ratio=kind, weight_BT=weights)[0]
+
+    summed = -2.0 * math.exp(0.15) + 1.0 * math.exp(-0.08)
+    assert float(loss("sequence")) == pytest.approx(summed / 2, rel=1e-5)
+    averaged = -2.0 * math.exp(0.075) + 1.0 * math.exp(-0.08 / 3)
+    assert float(loss("sequence_mean")) == pytest.approx(averaged / 2, rel=1e-5)
+    tokens = -2.0 * (math.exp(0.1) + math.exp(0.05)) / 2
+    tokens += (math.exp(-0.1) + 1 + math.exp(0.02)) / 3
+    assert float(loss("token")) == pytest.approx(tokens / 2, rel=1e-5)
+
+
+def test_the_clip_bites_on_the_ratio_of_the_sequence() -> None:
+    old, mask = torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)
+    new = torch.full((1, 4), 0.1, requires_grad=True)  # each token within 1.2, all of them 1.49
+    loss, metrics = clipped_policy_loss(new, old, torch.ones(1, 4), mask, 4, ratio="sequence")
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss) == pytest.approx(-1.2)
+    assert new.grad is not None
+    assert not new.grad.any()
+    assert float(metrics["clip_fraction"]) == 1
+    assert float(metrics["approx_kl"]) == pytest.approx(math.exp(0.1) - 1 - 0.1, rel=1e-4)
+
+
+def test_weights_of_the_three_means() -> None:
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    x = torch.tensor([[1.0, 2.0, 3.0, NAN], [10.0, NAN, NAN, NAN]])
+
+    def mean(average: str, limit: int = 0) -> float:
+        kind: Any = average
+        return float(entropy_bonus(x, mask, 4, token_weights(mask, 4, 2, kind, limit)))
+
+    assert mean("token") == pytest.approx(4.0)
+    assert mean("sequence") == pytest.approx((2.0 + 10.0) / 2)
+    assert mean("limit", 8) == pytest.approx((6.0 + 10.0) / (2 * 8))
+    with pytest.raises(ValueError, match="at least 1"):
+        mean("limit")
+
+
+def test_the_gradient_of_the_kl_loss_is_that_of_the_divergence() -> None:
+    """kl_loss_gradient_is_reverse_kl: https://github.com/OpenRLHF/OpenRLHF/issues/1309
+
+    Its expectation over the old policy, summed exactly over a small vocabulary, is the gradient of the exact
+    KL: for rho k3 wherever the policy is, for k2 where it still is the old one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    now, before, ref = (torch.randn(1, 5, generator=generator, dtype=torch.float64) for _ in range(3))
+
+    def expected_gradient(estimator: str, old: Tensor) -> Tensor:
+        logits = now.clone().requires_grad_()
+        kind: Any = estimator
+        every = logits.log_softmax(-1)
+        total = torch.zeros((), dtype=torch.float64)
+        for token in range(5):
+            lp = [t.log_softmax(-1)[:, token, None].float() for t in (old, ref)]
+            mask = torch.ones(1, 1, dtype=torch.bool)
+            penalty = kl_penalty(every[:, token, None].float(), *lp, mask, 1, estimator=kind)
+            total = total + old.softmax(-1)[0, token] * penalty
+        (gradient,) = torch.autograd.grad(total, logits)
+        return gradient
+
+    logits = now.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(exact_kl(logits, ref).sum(), logits)
+    torch.testing.assert_close(
+        expected_gradient("k3", before), exact, atol=1e-5, rtol=1e-4, check_dtype=False
+    )
+    torch.testing.assert_close(expected_gradient("k2", now), exact, atol=1e-5, rtol=1e-4, check_dtype=False)
+    assert not torch.allclose(expected_gradient("k2", before).float(), exact.float(), atol=1e-2)

@@ -104,22 +104,26 @@ def test_examples_are_sorted_by_length() -> None:
 
 
 def test_completions_start_in_one_column_with_padding_on_both_sides() -> None:
-    rows = [Row((5,), (6, 7, 8)), Row((9, 10, 11), (12,), (False,))]
-    ids, attention, start, loss_mask, last = collate(rows, PAD)
-    assert start == 3
-    assert ids.tolist() == [[0, 0, 5, 6, 7, 8], [9, 10, 11, 12, 0, 0]]
-    assert attention.tolist() == [[False, False, True, True, True, True], [True] * 4 + [False] * 2]
-    assert loss_mask.tolist() == [[True] * 3, [False] * 3]
-    assert last.tolist() == [5, 3]
+    rows = [Row((5,), (6, 7, 8), (), (-1.0, -2.0, -3.0)), Row((9, 10, 11), (12,), (False,))]
+    padded = collate(rows, PAD)
+    assert padded.start == 3
+    assert padded.ids_BT.tolist() == [[0, 0, 5, 6, 7, 8], [9, 10, 11, 12, 0, 0]]
+    assert padded.attention_BT.tolist() == [[False, False, True, True, True, True], [True] * 4 + [False] * 2]
+    assert padded.loss_mask_BC.tolist() == [[True] * 3, [False] * 3]
+    assert padded.ref_logprobs_BC.tolist() == [[-1.0, -2.0, -3.0], [0.0] * 3]
+    assert padded.last_B.tolist() == [5, 3]
+    for wrong in ({"loss_mask": (True,)}, {"ref_logprobs": (-1.0,)}):
+        with pytest.raises(ValueError, match="one entry per completion token"):
+            Row((5,), (6, 7, 8), **wrong)
 
 
 def test_masks_come_from_positions_where_pad_equals_end_of_sequence() -> None:
     """eos_trained_when_pad_is_eos: https://github.com/huggingface/trl/issues/1623"""
     eos = 2
-    _, attention, _, loss_mask, last = collate([Row((eos, 5), (6, eos)), Row((5,), (6, 7, eos))], eos)
-    assert loss_mask.tolist() == [[True, True, False], [True, True, True]]
-    assert attention.sum(1).tolist() == [4, 4]
-    assert last.tolist() == [3, 4]
+    padded = collate([Row((eos, 5), (6, eos)), Row((5,), (6, 7, eos))], eos)
+    assert padded.loss_mask_BC.tolist() == [[True, True, False], [True, True, True]]
+    assert padded.attention_BT.sum(1).tolist() == [4, 4]
+    assert padded.last_B.tolist() == [3, 4]
 
 
 def test_denominators_are_counted_over_all_examples() -> None:

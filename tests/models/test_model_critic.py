@@ -26,7 +26,8 @@ def test_a_trunk_critic_starts_as_the_normalised_score_of_the_text_so_far(
     reward_model, rows = new_reward_model(folders[kind], pad_id=PAD, seed=2), random_rows(8)
     mean, std = 0.7, 1.9
     critic = TrunkCritic(reward_model, score_mean=mean, score_std=std)
-    ids, attention, _, _, last = collate(rows, PAD)
+    padded = collate(rows, PAD)
+    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
     scores = sequence_scores(reward_model, ids, attention, last)
     longer = [Row(row.prompt, (*row.completion, STOPS[0])) for row in rows]
     values = values_of(critic, load_policy(folders[kind]), longer)
@@ -82,7 +83,7 @@ def test_both_critics_learn(kind: str, folders: dict[str, str]) -> None:
     reward_model = new_reward_model(folders["llama"], pad_id=PAD, seed=2)
     critic = SharedCritic(32) if kind == "shared" else TrunkCritic(reward_model)
     optimizer = torch.optim.Adam(critic.parameters(), lr=0.02)
-    mask = collate(rows, PAD)[3]
+    mask = collate(rows, PAD).loss_mask_BC
     target = torch.linspace(-1, 1, 6)[:, None]
     losses = []
     for _ in range(40):

@@ -47,13 +47,19 @@ def test_logits_are_computed_for_the_completion_only(folders: dict[str, str]) ->
 def test_scores_do_not_depend_on_batch_and_padding(kind: str, folders: dict[str, str]) -> None:
     """score_invariant_to_batch_and_padding: https://github.com/allenai/reward-bench/issues/137"""
     model, rows = new_reward_model(folders[kind], pad_id=PAD, seed=1), random_rows(9)
-    ids, attention, _, _, last = collate(rows, PAD)
+    padded = collate(rows, PAD)
+    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
     scores = sequence_scores(model, ids, attention, last)
     assert scores.shape == (9,)
     assert scores.dtype == torch.float32
     for row, score in zip(rows, scores, strict=True):
         assert torch.allclose(score, score_alone(model, row), atol=1e-5)
-    ids, attention, _, _, last = collate(rows[3:5], STOPS[0])  # another pad token, another width
+    padded = collate(rows[3:5], STOPS[0])
+    ids, attention, last = (
+        padded.ids_BT,
+        padded.attention_BT,
+        padded.last_B,
+    )  # another pad token, another width
     assert torch.allclose(sequence_scores(model, ids, attention, last), scores[3:5], atol=1e-5)
 
 
@@ -63,7 +69,8 @@ def test_the_score_is_read_at_the_last_completion_token_even_where_that_is_a_pad
     """score_on_last_completion_token and pad_in_prompt_does_not_move_score: https://github.com/huggingface/trl/issues/6952"""
     model = new_reward_model(folders["llama"], pad_id=PAD, seed=1)
     rows = [Row((5, 6), (7, PAD)), Row((PAD, 5), (7,)), Row((5,), (7, 8, 9, 10))]
-    ids, attention, _, _, last = collate(rows, PAD)
+    padded = collate(rows, PAD)
+    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
     scores = sequence_scores(model, ids, attention, last)
     for row, score in zip(rows, scores, strict=True):
         assert torch.allclose(score, score_alone(model, row), atol=1e-5)
@@ -74,7 +81,8 @@ def test_the_score_is_read_at_the_last_completion_token_even_where_that_is_a_pad
 def test_scores_keep_single_precision_under_autocast(folders: dict[str, str]) -> None:
     """Two scores that differ in their third digit are not a tie, whatever the matrix products are computed in."""
     model = new_reward_model(folders["llama"], pad_id=PAD, seed=1)
-    ids, attention, _, _, last = collate(random_rows(30), PAD)
+    padded = collate(random_rows(30), PAD)
+    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
     machine = replace(MACHINE, precision=torch.bfloat16)
     with machine.autocast():
         scores = sequence_scores(model, ids, attention, last)

@@ -50,8 +50,8 @@ def logits_of(model: Any, rows: list[Row]) -> torch.Tensor:
 
 
 def scores_of(model: Any, rows: list[Row]) -> torch.Tensor:
-    ids, attention, _, _, last = collate(rows, PAD)
-    return sequence_scores(model, ids, attention, last).detach()
+    batch = collate(rows, PAD)
+    return sequence_scores(model, batch.ids_BT, batch.attention_BT, batch.last_B).detach()
 
 
 def plain_scores(folder: Path, rows: list[Row], *, left: bool) -> torch.Tensor:

@@ -19,8 +19,9 @@ from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.load import add_adapter, load_policy, new_reward_model, reference_of
 from concordant.rollout.rollout import Rollout
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from concordant.train.config import OptimizerConfig, PPOConfig
-from concordant.train.improve import Models, improve
+from concordant.train.config import CriticFreeConfig, FitConfig, OptimizerConfig, PPOConfig
+from concordant.train.improve import improve
+from concordant.train.improver import Improver, Models
 from concordant.train.learner import Group, Learner
 from concordant.train.rewards import Reward, RewardModel, ScoreNorm
 from concordant.train.step import Step
@@ -36,6 +37,10 @@ def learner_of(
     groups = [Group("abc"[n], module, lr) for n, module in enumerate(modules)]
     config = OptimizerConfig(lr=lr, **({"schedule": "constant"} | changed))
     return Learner(groups, config, total_steps=total, tokens=tokens, pad_id=PAD, machine=MACHINE)
+
+
+def config_of(steps: int, batch: int, **changed: Any) -> FitConfig:
+    return FitConfig(steps=steps, batch=batch, optimizer=OptimizerConfig(**changed))
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,18 @@ class Given:
 
 
 @dataclass
-class PPO:
+class Improvement:
     """Everything an improvement needs, built from a folder as a stage builds it."""
 
     folder: str
-    config: PPOConfig
+    config: PPOConfig | CriticFreeConfig
     adapter: AdapterConfig | None = None
     reward: Reward | None = None
     norm: ScoreNorm | None = None
     seed: int = 3
     asked: int = 20
     policy: Any = field(init=False)
-    critic: Critic = field(init=False)
+    critic: Critic | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -87,17 +92,17 @@ class PPO:
             self.policy = add_adapter(self.policy, self.adapter, 0)
         reference = reference_of(self.policy, self.folder)
         reward_model = new_reward_model(self.folder, pad_id=PAD, seed=1).requires_grad_(False)
-        self.critic = SharedCritic(32) if config.critic == "shared" else TrunkCritic(reward_model)
-        reward = self.reward or RewardModel(reward_model, PAD, config.tokens, MACHINE)
-        self.models = Models(self.policy, reference, self.critic, reward)
+        groups = [Group("policy", self.policy, config.optimizer.lr)]
+        if isinstance(config, PPOConfig):
+            self.critic = SharedCritic(32) if config.critic == "shared" else TrunkCritic(reward_model)
+            groups.append(Group("critic", self.critic, config.critic_lr or config.optimizer.lr))
+        self.scorer = self.reward or RewardModel(reward_model, PAD, config.tokens, MACHINE)
+        self.models = Models(self.policy, reference, self.critic)
         self.sampler = sampler_of(
             self.policy, limit=config.completion, temperature=config.temperature, slots=7
         )
         self.learner = Learner(
-            [
-                Group("policy", self.policy, config.optimizer.lr),
-                Group("critic", self.critic, config.critic_lr or config.optimizer.lr),
-            ],
+            groups,
             config.optimizer,
             total_steps=config.updates * config.epochs * config.minibatches,
             tokens=config.tokens,
@@ -110,18 +115,13 @@ class PPO:
         tokens = random_prompts(self.asked, seed=8)
         self.prompts = [(Prompt.user(f"question {i}"), ids) for i, ids in enumerate(tokens)]
 
+    def improver(self, done: int = 0) -> Improver:
+        norm = self.norm or ScoreNorm()
+        given = (self.models, self.learner, self.controller, norm, self.config)
+        return Improver(*given, seed=self.seed, number=done)
+
     def run(self, *, done: int = 0, until: int | None = None) -> list[Step]:
-        steps = improve(
-            self.models,
-            self.sampler,
-            self.prompts,
-            self.learner,
-            self.controller,
-            self.norm or ScoreNorm(),
-            self.config,
-            seed=self.seed,
-            done=done,
-        )
+        steps = improve(self.improver(done), self.sampler, self.scorer, self.prompts)
         return [next(steps) for _ in range((until or self.config.updates) - done)]
 
     def save(self, folder: Path, step: int) -> None:
@@ -136,7 +136,8 @@ class PPO:
         return int(found.facts["step"])
 
     def weights(self) -> dict[str, Tensor]:
-        return weights(self.policy) | {f"critic.{name}": t for name, t in weights(self.critic).items()}
+        critic = {} if self.critic is None else weights(self.critic)
+        return weights(self.policy) | {f"critic.{name}": t for name, t in critic.items()}
 
 
 def ppo_config(**changed: Any) -> PPOConfig:

@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from loops import learner_of, ranking, single_examples
+from loops import config_of, learner_of, ranking, single_examples
 
 from concordant.data.batches import Example, Row, collate
 from concordant.models.forward import completion_logits, sequence_scores
 from concordant.models.load import add_adapter, load_policy, new_reward_model
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from concordant.train.config import FitConfig, OptimizerConfig
-from concordant.train.fit import fit
+from concordant.train.fit import always, fit
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
 from concordant.train.step import Step
 from tinies import ADAPTER, PAD, padded, random_prompts, same, sampler_of, weights
-
-
-def config_of(steps: int, batch: int, **changed: Any) -> FitConfig:
-    return FitConfig(steps=steps, batch=batch, optimizer=OptimizerConfig(**changed))
 
 
 def test_sft_memorises_eight_rows(folders: dict[str, str]) -> None:
@@ -35,7 +30,7 @@ def test_sft_memorises_eight_rows(folders: dict[str, str]) -> None:
     ]
     learner = learner_of(model, lr=1e-2, tokens=100)
     examples = [Example((row,)) for row in rows]
-    steps = list(fit(learner, examples, sft_objective(model), config_of(60, 8), seed=0))
+    steps = list(fit(learner, examples, always(sft_objective(model)), config_of(60, 8), seed=0))
     assert steps[0].metrics["loss"] > 2
     assert steps[-1].metrics["loss"] < 0.05
     said = sampler_of(model, greedy=True).sample([row.prompt for row in rows], seed=0)
@@ -50,7 +45,9 @@ def test_tokens_outside_the_mask_are_not_learnt(folders: dict[str, str]) -> None
     learner = learner_of(model, lr=1e-2)
     before = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
     last = list(
-        fit(learner, [Example((row,)) for row in rows], sft_objective(model), config_of(30, 4), seed=0)
+        fit(
+            learner, [Example((row,)) for row in rows], always(sft_objective(model)), config_of(30, 4), seed=0
+        )
     )[-1]
     after = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
     assert last.metrics["loss"] < 0.1
@@ -75,11 +72,14 @@ def test_a_reward_model_learns_that_shorter_wins(k: int, folders: dict[str, str]
     model = new_reward_model(folders["mild"], pad_id=PAD, seed=0)
     learner = learner_of(model, lr=4e-3, tokens=2000)
     objective = reward_objective(model, centering=0.01)
-    steps = list(fit(learner, shorter_wins(800, seed=0, k=k), objective, config_of(40, 48 // k), seed=0))
+    steps = list(
+        fit(learner, shorter_wins(800, seed=0, k=k), always(objective), config_of(40, 48 // k), seed=0)
+    )
     assert steps[0].metrics["reward/accuracy"] < 0.8
     assert steps[-1].metrics["reward/accuracy"] > 0.9
     unseen = shorter_wins(100, seed=1)
-    ids, attention, _, _, last = collate([row for example in unseen for row in example.rows], PAD)
+    padded = collate([row for example in unseen for row in example.rows], PAD)
+    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
     scores = sequence_scores(model, ids, attention, last).detach().reshape(-1, 2)
     assert float((scores[:, 0] > scores[:, 1]).float().mean()) > 0.9
 
@@ -114,7 +114,7 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(
             model = add_adapter(model, ADAPTER, 0) if stage != "sft" else model
             objective = sft_objective(model)
         learner = learner_of(model, tokens=60, total=9, schedule="cosine", warmup=2, weight_decay=0.01)
-        return model, learner, fit(learner, examples, objective, config, seed=4)
+        return model, learner, fit(learner, examples, always(objective), config, seed=4)
 
     model, learner, steps = fresh()
     full = list(steps)
@@ -137,13 +137,13 @@ def test_a_finished_fit_has_nothing_left_to_do(folders: dict[str, str]) -> None:
     model = load_policy(folders["llama"])
     learner = learner_of(model)
     examples, config = single_examples(4), config_of(3, 2)
-    assert len(list(fit(learner, examples, sft_objective(model), config, seed=0))) == 3
+    assert len(list(fit(learner, examples, always(sft_objective(model)), config, seed=0))) == 3
     before = weights(model)
-    assert list(fit(learner, examples, sft_objective(model), config, seed=0)) == []
+    assert list(fit(learner, examples, always(sft_objective(model)), config, seed=0)) == []
     assert same(weights(model), before)
 
 
 def test_tokens_of_a_step_are_those_of_its_rows(folders: dict[str, str]) -> None:
     model, examples = load_policy(folders["llama"]), single_examples(6)
-    step = next(fit(learner_of(model), examples, sft_objective(model), config_of(1, 6), seed=0))
+    step = next(fit(learner_of(model), examples, always(sft_objective(model)), config_of(1, 6), seed=0))
     assert step.tokens == sum(example.rows[0].length for example in examples)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from loops import PPO, Given, OddPrompts, Pays, ppo_config
+from loops import Given, Improvement, OddPrompts, Pays, ppo_config
 
 from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout, Sample
-from concordant.train.improve import estimate, final_scores, freeze
+from concordant.train.improver import estimate, final_scores, freeze
 from concordant.train.rewards import ScoreNorm
 from concordant.train.step import Step
 from tinies import ADAPTER, KINDS, same, weights
@@ -59,7 +59,7 @@ def test_step_zero_is_exact(
 ) -> None:
     """first_step_ratio_is_one, initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108"""
     config = ppo_config(epochs=1, temperature=temperature, critic=critic)
-    ppo = PPO(folders[kind], config, adapter=adapter)
+    ppo = Improvement(folders[kind], config, adapter=adapter)
     metrics = ppo.run(until=1)[0].metrics
     assert metrics["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
     assert abs(metrics["policy/approx_kl"]) <= 1e-5
@@ -73,7 +73,7 @@ def test_step_zero_is_exact(
 
 
 def test_metrics_have_the_names_of_the_field(folders: dict[str, str]) -> None:
-    ppo = PPO(folders["llama"], ppo_config(epochs=2, minibatches=3))
+    ppo = Improvement(folders["llama"], ppo_config(epochs=2, minibatches=3))
     for number, step in enumerate(ppo.run(), start=1):
         assert set(step.metrics) == METRICS
         assert all(math.isfinite(value) for value in step.metrics.values())
@@ -91,7 +91,7 @@ def test_metrics_have_the_names_of_the_field(folders: dict[str, str]) -> None:
 def test_figures_of_a_rollout_are_what_their_names_say(folders: dict[str, str]) -> None:
     """One figure after the other, from the samples themselves."""
     scores = torch.linspace(-2, 3, 12)
-    ppo = PPO(
+    ppo = Improvement(
         folders["llama"], ppo_config(missing_eos_penalty=0.5), reward=Given(scores), norm=ScoreNorm(1.0, 2.0)
     )
     ppo.run(until=2)
@@ -148,7 +148,7 @@ def test_the_score_enters_at_the_last_token_and_the_penalty_at_each(folders: dic
     """score_on_last_completion_token: https://github.com/huggingface/trl/issues/3750"""
     scores = torch.arange(12.0)
     config = ppo_config(whiten=False, lam=1.0, missing_eos_penalty=0.0, critic="shared")
-    ppo = PPO(folders["llama"], config, reward=Given(scores))
+    ppo = Improvement(folders["llama"], config, reward=Given(scores))
     ppo.run(until=1)
     rollout = ppo.sampler.sample([ids for _, ids in ppo.prompts[:12]], seed=1)
     frozen = freeze(ppo.models, ppo.learner, rollout, config)
@@ -168,7 +168,7 @@ def test_the_score_enters_at_the_last_token_and_the_penalty_at_each(folders: dic
 def test_frozen_figures_do_not_depend_on_the_token_budget(kind: str, folders: dict[str, str]) -> None:
     found = []
     for tokens in (1, 90, 100_000):
-        ppo = PPO(folders[kind], ppo_config(tokens=tokens, temperature=0.7))
+        ppo = Improvement(folders[kind], ppo_config(tokens=tokens, temperature=0.7))
         rollout = ppo.sampler.sample([ids for _, ids in ppo.prompts], seed=1)
         frozen = freeze(ppo.models, ppo.learner, rollout, ppo.config)
         found.append((frozen.ref_logprobs, frozen.values, frozen.old_logprobs))
@@ -192,14 +192,14 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     config = ppo_config(
         updates=4, epochs=2, minibatches=2, kl_target=0.05, kl_horizon=50, critic=critic, critic_warmup=1
     )
-    full = PPO(folders["llama"], config, adapter=adapter)
+    full = Improvement(folders["llama"], config, adapter=adapter)
     steps = full.run()
     assert len({step.metrics["objective/kl_coef"] for step in steps}) == 4, "the coefficient adapts"
     for cut in (1, 2):
-        first = PPO(folders["llama"], config, adapter=adapter)
+        first = Improvement(folders["llama"], config, adapter=adapter)
         first.run(until=cut)
         first.save(tmp_path / "checkpoint", cut)
-        second = PPO(folders["llama"], config, adapter=adapter)
+        second = Improvement(folders["llama"], config, adapter=adapter)
         again = second.run(done=second.load(tmp_path / "checkpoint"))
         assert [untimed(step) for step in again] == [untimed(step) for step in steps[cut:]]
         assert same(second.weights(), full.weights())
@@ -209,9 +209,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 
 def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
     config = ppo_config(epochs=6, minibatches=2, lr=1e-2, updates=1)
-    free = PPO(folders["llama"], config).run()[0].metrics
+    free = Improvement(folders["llama"], config).run()[0].metrics
     assert free["policy/steps"] == 12
-    ppo = PPO(folders["llama"], config.model_copy(update={"target_kl": 0.05}))
+    ppo = Improvement(folders["llama"], config.model_copy(update={"target_kl": 0.05}))
     metrics = ppo.run()[0].metrics
     assert 1 <= metrics["policy/steps"] < 12
     assert metrics["policy/steps"] == ppo.learner.steps
@@ -221,8 +221,8 @@ def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
 
 def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
     """The sampler here is another model, so that even the first ratio is off; the gap is told all the same."""
-    ppo = PPO(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
-    ppo.sampler.model = PPO(folders["gpt2"], ppo_config()).policy
+    ppo = Improvement(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
+    ppo.sampler.model = Improvement(folders["gpt2"], ppo_config()).policy
     before, state = ppo.weights(), len(ppo.learner.state())
     metrics = ppo.run()[0].metrics
     assert metrics["policy/steps"] == 0
@@ -238,7 +238,7 @@ def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: di
 def test_only_the_critic_learns_during_its_warmup(critic: str, adapter: Any, folders: dict[str, str]) -> None:
     """A shared critic reads the policy's states, and must not move what it reads."""
     config = ppo_config(critic=critic, critic_warmup=2, ent_coef=0.1, updates=3)
-    ppo = PPO(folders["llama"], config, adapter=adapter)
+    ppo = Improvement(folders["llama"], config, adapter=adapter)
     before, critic_before = weights(ppo.policy), weights(ppo.critic)
     steps = ppo.run(until=2)
     assert same(weights(ppo.policy), before)
@@ -261,7 +261,7 @@ LEARNING: dict[str, Any] = {
 def test_the_penalty_pulls_towards_the_reference(folders: dict[str, str]) -> None:
     def drift(kl_coef: float) -> float:
         config = ppo_config(**(LEARNING | {"kl_coef": kl_coef, "updates": 8, "critic": "shared"}))
-        ppo = PPO(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+        ppo = Improvement(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
         return ppo.run()[-1].metrics["objective/kl"]
 
     free = drift(0.0)
@@ -273,7 +273,7 @@ def test_the_penalty_pulls_towards_the_reference(folders: dict[str, str]) -> Non
 def test_ppo_learns_what_pays(critic: str, folders: dict[str, str]) -> None:
     """One token pays, by a known rule; nobody tells the policy which."""
     config = ppo_config(**(LEARNING | {"updates": 12, "epochs": 3, "kl_coef": 0.0, "critic": critic}))
-    ppo = PPO(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+    ppo = Improvement(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
     scores = [step.metrics["objective/score"] for step in ppo.run()]
     assert scores[0] < 0.15
     assert sum(scores[-3:]) / 3 > 0.5
@@ -287,7 +287,7 @@ def test_values_come_to_explain_returns(critic: str, folders: dict[str, str]) ->
         critic=critic,
         critic_warmup=6,
     )
-    steps = PPO(folders["mild"], config, reward=OddPrompts()).run()
+    steps = Improvement(folders["mild"], config, reward=OddPrompts()).run()
     explained = [step.metrics["value/explained_variance"] for step in steps]
     assert explained[0] < 0.1
     assert explained[-1] > 0.2
@@ -296,7 +296,7 @@ def test_values_come_to_explain_returns(critic: str, folders: dict[str, str]) ->
 
 @pytest.mark.parametrize("scores", [[1.0] * 11 + [math.nan], [math.inf] + [0.0] * 11, [1.0] * 11])
 def test_scores_that_are_none_are_a_user_error(scores: list[float], folders: dict[str, str]) -> None:
-    ppo = PPO(folders["llama"], ppo_config(), reward=Given(torch.tensor(scores)))
+    ppo = Improvement(folders["llama"], ppo_config(), reward=Given(torch.tensor(scores)))
     before = ppo.weights()
     with pytest.raises(UserError, match="score"):
         ppo.run()
@@ -304,7 +304,7 @@ def test_scores_that_are_none_are_a_user_error(scores: list[float], folders: dic
 
 
 def test_one_prompt_per_rollout_is_enough(folders: dict[str, str]) -> None:
-    ppo = PPO(folders["llama"], ppo_config(batch=1))
+    ppo = Improvement(folders["llama"], ppo_config(batch=1))
     assert all(math.isfinite(value) for step in ppo.run() for value in step.metrics.values())
 
 
@@ -312,7 +312,7 @@ def test_each_update_and_each_seed_has_its_own_samples(folders: dict[str, str]) 
     """Also of one and the same prompt, and while the policy stays as it is."""
     drawn = set()
     for seed in (3, 4):
-        steps = PPO(folders["llama"], ppo_config(critic_warmup=3), asked=1, seed=seed).run()
+        steps = Improvement(folders["llama"], ppo_config(critic_warmup=3), asked=1, seed=seed).run()
         for step in steps:
             assert step.rollout is not None
             drawn.add(tuple(sorted((s.prompt_ids, s.completion) for s in step.rollout.samples)))
@@ -320,6 +320,6 @@ def test_each_update_and_each_seed_has_its_own_samples(folders: dict[str, str]) 
 
 
 def test_prompts_are_drawn_again_when_they_run_out(folders: dict[str, str]) -> None:
-    steps = PPO(folders["llama"], ppo_config(batch=12), asked=5).run()
+    steps = Improvement(folders["llama"], ppo_config(batch=12), asked=5).run()
     assert all(len({prompt.text for prompt in step.prompts}) == 5 for step in steps)
     assert len({step.rollout for step in steps}) == 3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from torch import Tensor
 from concordant.data.batches import Counts, Example, Pair, Row, count, epochs
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.load import load_policy, new_reward_model
-from concordant.train.objectives.ppo import Targets, ppo_objective
+from concordant.train.config import CriticFreeConfig
+from concordant.train.objectives.on_policy import Targets, on_policy_objective
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
 from tinies import KINDS, PAD, assert_close, gradients, plain_logprobs, random_rows
@@ -112,18 +114,26 @@ def test_reward_loss_is_the_weighted_mean_over_all_pairs(kind: str, folders: dic
 def test_a_ranking_counts_once_however_long_it_is(folders: dict[str, str]) -> None:
     rows = random_rows(6)
     counts = count([ranking(rows[:4]), ranking(rows[4:])])
-    assert counts == Counts(sum(row.counted for row in rows), 6, pytest.approx(2.0))
+    chosen = sum(rows[i].counted * w for i, w in ((0, 3 / 6), (1, 2 / 6), (2, 1 / 6), (4, 1.0)))
+    expected = Counts(sum(row.counted for row in rows), 6, pytest.approx(2.0), pytest.approx(chosen))
+    assert counts == expected
 
 
 def targets_of(rows: Sequence[Row], seed: int = 0) -> Targets:
     """Old log-probabilities near the new ones, some tokens beyond the clip; NaN where no token is."""
     width = max(len(row.completion) for row in rows)
     generator = torch.Generator().manual_seed(seed)
-    parts = [torch.randn(len(rows), width, generator=generator) for _ in range(4)]
+    parts = [torch.randn(len(rows), width, generator=generator) for _ in range(5)]
     for n, row in enumerate(rows):
         for part in parts:
             part[n, len(row.completion) :] = float("nan")
+    parts[1] -= 3.5
     return Targets(parts[0] - 3.5, *parts[1:])
+
+
+def of_rows(targets: Targets, rows: Sequence[int]) -> Targets:
+    names = [name for name in Targets.__slots__ if name != "pulling"]
+    return Targets(*(getattr(targets, name)[list(rows)] for name in names))
 
 
 def critic_of(kind: str, folder: str) -> Critic:
@@ -134,8 +144,10 @@ def critic_of(kind: str, folder: str) -> Critic:
     return critic
 
 
-def plain_ppo(policy: Any, critic: Critic, rows: Sequence[Row], given: Targets, config: Any) -> Tensor:
-    """The loss of PPO row by row, from the equations."""
+def plain_on_policy(
+    policy: Any, critic: Critic | None, rows: Sequence[Row], given: Targets, config: Any, kl_coef: float = 0.0
+) -> Tensor:
+    """The loss of PPO or of a relative without critic, row by row, from the equations."""
     n, loss = sum(len(row.completion) for row in rows), torch.zeros(())
     for k, row in enumerate(rows):
         c = len(row.completion)
@@ -144,21 +156,37 @@ def plain_ppo(policy: Any, critic: Critic, rows: Sequence[Row], given: Targets, 
         logits = out.logits[0, len(row.prompt) - 1 : -1] / config.temperature
         every = logits.log_softmax(-1)
         logprobs = every.gather(-1, torch.tensor(row.completion)[:, None])[:, 0]
-        trunk = out.hidden_states[-1]
-        if isinstance(critic, TrunkCritic):
-            trunk = critic.trunk(input_ids=ids).last_hidden_state
-        values = critic.head(trunk)[0, len(row.prompt) - 1 : -1, 0]
-        old, old_values, advantages, returns = (
-            part[k, :c] for part in (given.old_logprobs, given.old_values, given.advantages, given.returns)
+        old, ref, advantages = (
+            part[k, :c] for part in (given.old_logprobs, given.ref_logprobs, given.advantages)
         )
-        ratio = (logprobs - old).exp()
-        clipped = ratio.clamp(1 - config.clip, 1 + config.clip_high)
-        near = old_values + (values - old_values).clamp(-config.clip_value, config.clip_value)
-        surrogate = torch.max(-advantages * ratio, -advantages * clipped)
-        value_loss = 0.5 * torch.max((values - returns) ** 2, (near - returns) ** 2)
+        log_ratio = logprobs - old
+        if config.ratio != "token":
+            total = log_ratio.sum() if config.ratio == "sequence" else log_ratio.mean()
+            log_ratio = total.expand(c)
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - config.clip, 1 + (config.clip_high or config.clip))
         entropy = -(every.exp() * every).sum(-1)
-        loss = loss + (surrogate + config.vf_coef * value_loss - config.ent_coef * entropy).sum() / n
+        part = torch.max(-advantages * ratio, -advantages * clipped) - config.ent_coef * entropy
+        if config.kl == "k3":
+            part = part + kl_coef * (logprobs - old).exp() * ((ref - logprobs).exp() - 1 - (ref - logprobs))
+        if config.kl == "k2":
+            part = part + kl_coef * 0.5 * (ref - logprobs) ** 2
+        divisors = {"token": n, "sequence": len(rows) * c, "limit": len(rows) * config.completion}
+        loss = loss + part.sum() / divisors[config.average]
+        if critic is not None:
+            loss = loss + config.vf_coef * plain_value_loss(critic, out, row, k, given, config) / n
     return loss
+
+
+def plain_value_loss(critic: Critic, out: Any, row: Row, k: int, given: Targets, config: Any) -> Tensor:
+    c = len(row.completion)
+    trunk = out.hidden_states[-1]
+    if isinstance(critic, TrunkCritic):
+        trunk = critic.trunk(input_ids=torch.tensor([row.prompt + row.completion])).last_hidden_state
+    values = critic.head(trunk)[0, len(row.prompt) - 1 : -1, 0]
+    old_values, returns = given.old_values[k, :c], given.returns[k, :c]
+    near = old_values + (values - old_values).clamp(-config.clip_value, config.clip_value)
+    return (0.5 * torch.max((values - returns) ** 2, (near - returns) ** 2)).sum()
 
 
 @pytest.mark.parametrize("critic_kind", ["trunk", "shared"])
@@ -170,15 +198,15 @@ def test_ppo_is_the_mean_over_all_tokens(kind: str, critic_kind: str, folders: d
     rollout = random_rows(14, seed=2)
     all_targets = targets_of(rollout)
     chosen = [3, 0, 13, 7, 8, 1, 11]  # the rows of a minibatch, in the order in which they were drawn
-    part = Targets(*(getattr(all_targets, name)[chosen] for name in Targets.__slots__))
-    loss = plain_ppo(policy, critic, [rollout[i] for i in chosen], part, config)
+    part = of_rows(all_targets, chosen)
+    loss = plain_on_policy(policy, critic, [rollout[i] for i in chosen], part, config)
     loss.backward()
     expected = gradients(policy, critic)
     policy.zero_grad(set_to_none=True)
     critic.zero_grad(set_to_none=True)
     seen = []
     for order in (chosen, chosen[::-1]):
-        objective = ppo_objective(policy, critic, all_targets, torch.tensor(order), config)
+        objective = on_policy_objective(policy, critic, all_targets, torch.tensor(order), config)
         examples = [Example((rollout[i],)) for i in order]
         for tokens in BUDGETS:
             metrics, found = measured([policy, critic], examples, objective, tokens=tokens)
@@ -197,3 +225,32 @@ def test_minibatches_of_one_pass_see_every_completion_once() -> None:
     for one_pass in range(3):
         drawn = list(epochs(12, 4, 9, 5))[3 * one_pass : 3 * one_pass + 3]
         assert sorted(i for rows in drawn for i in rows) == list(range(12))
+
+
+@pytest.mark.parametrize("average", ["token", "sequence", "limit"])
+@pytest.mark.parametrize("ratio", ["token", "sequence", "sequence_mean"])
+@pytest.mark.parametrize("kl", ["reward", "k2", "k3"])
+def test_relatives_without_a_critic_by_their_own_means(
+    average: str, ratio: str, kl: str, folders: dict[str, str]
+) -> None:
+    """agg_mode_reaches_critic_and_entropy: https://github.com/verl-project/verl/issues/945"""
+    policy, config = load_policy(folders["llama"]), critic_free(average=average, ratio=ratio, kl=kl)
+    rollout = random_rows(9, seed=4)
+    targets = targets_of(rollout)
+    if ratio == "sequence":  # a sum of log-ratios of 3.5 a token would be far beyond the clamp at 20
+        targets = replace(targets, old_logprobs=targets.old_logprobs - 0.5)
+    loss = plain_on_policy(policy, None, rollout, targets, config, kl_coef=0.3)
+    loss.backward()
+    expected = gradients(policy)
+    policy.zero_grad(set_to_none=True)
+    objective = on_policy_objective(policy, None, targets, torch.arange(9), config, kl_coef=0.3)
+    for tokens in BUDGETS:
+        metrics, found = measured([policy], [Example((row,)) for row in rollout], objective, tokens=tokens)
+        assert metrics["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert_close(found, expected)
+
+
+def critic_free(**changed: Any) -> CriticFreeConfig:
+    return CriticFreeConfig(
+        **{"algorithm": "rloo", "batch": 8, "group": 4, "completion": 12, "ent_coef": 0.05} | changed
+    )

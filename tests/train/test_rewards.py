@@ -49,4 +49,6 @@ def test_broken_scores_name_their_prompt() -> None:
     with pytest.raises(UserError, match="shape"):
         checked(torch.zeros(3, 1), asked, rollout)
     fine = Pays(6).score(asked, rollout)
-    assert checked(fine, asked, rollout) is fine
+    found = checked(fine, asked, rollout)
+    assert found.values is fine
+    assert found.known.all()

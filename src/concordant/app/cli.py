@@ -63,6 +63,14 @@ def parser() -> argparse.ArgumentParser:
         "plan", "say what a run would do, without doing it", "planning:plan_only", _recipe, _where, _overrides
     )
     add("check", "look a data set over before anything is trained on it", "checking:check", _data)
+    add(
+        "compare",
+        "run several algorithms over several seeds, and put them into one table",
+        "comparing:compare",
+        _recipe,
+        _compare,
+        _overrides,
+    )
     add("evaluate", "measure the models of a run again", "running:evaluate", _run, _overrides)
     add("report", "write the report of a run", "reporting:report", _run, _against)
     add("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", _run, _chat)
@@ -100,6 +108,22 @@ def _where(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all run directories")
+    command.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="seeds, as in 0,1,2")
+    command.add_argument(
+        "--only", type=_names, default=[], metavar="NAMES", help="sections of [compare], as in dpo,ppo (all)"
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
 def _overrides(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="values that replace those of the recipe, dotted"
@@ -110,7 +134,7 @@ def _data(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", metavar="DATA", help="a file, a folder written by datasets, or a hub name")
     command.add_argument(
         "--kind",
-        choices=("auto", "demonstrations", "preferences", "prompts"),
+        choices=("auto", "demonstrations", "preferences", "judgements", "prompts"),
         default="auto",
         help="what the rows are; auto = recognise it from the columns",
     )

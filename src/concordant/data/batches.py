@@ -30,12 +30,15 @@ class Row:
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     loss_mask: tuple[bool, ...] = ()  # over the completion, True = counts; empty = all of it
+    ref_logprobs: tuple[float, ...] = ()  # of the reference, over the completion; empty = not computed
 
     def __post_init__(self) -> None:
         if not self.prompt or not self.completion:
             raise ValueError("a row needs at least one prompt token and one completion token")
-        if self.loss_mask and len(self.loss_mask) != len(self.completion):
-            raise ValueError("the loss mask of a row needs one entry per completion token")
+        for name in ("loss_mask", "ref_logprobs"):
+            given = getattr(self, name)
+            if given and len(given) != len(self.completion):
+                raise ValueError(f"{name} of a row needs one entry per completion token")
 
     @property
     def length(self) -> int:
@@ -72,6 +75,9 @@ class Example:
 
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...] = ()
+    desirable: bool | None = None  # a verdict on the one row there is, where it was judged by itself
+    weight: float = 1.0  # of that verdict
+    mismatched: Row | None = None  # the prompt with a completion of another prompt; see `objectives.kto`
 
     @property
     def length(self) -> int:
@@ -86,34 +92,47 @@ class Counts:
     tokens: float
     sequences: float
     pairs: float  # sum of their weights
+    chosen_tokens: float = 0.0  # of the chosen side of each pair, times the weight of the pair
+    desirable: float = 0.0  # rows judged good by themselves
 
 
 def count(examples: Iterable[Example]) -> Counts:
     """Count what the losses of one optimiser batch are divided by."""
-    tokens = sequences = 0
-    weight = 0.0
+    tokens = sequences = desirable = 0
+    weight = chosen_tokens = 0.0
     for example in examples:
         sequences += len(example.rows)
         tokens += sum(row.counted for row in example.rows)
+        desirable += example.desirable is True
         weight += sum(pair.weight for pair in example.pairs)
-    return Counts(tokens, sequences, weight)
+        chosen_tokens += sum(pair.weight * example.rows[pair.chosen].counted for pair in example.pairs)
+    return Counts(tokens, sequences, weight, chosen_tokens, desirable)
 
 
 @dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """The tensors of one forward pass."""
+class Padded:
+    """Rows padded around the common start of their completions."""
 
     ids_BT: Tensor
     attention_BT: Tensor
     start: int  # first completion column
     loss_mask_BC: Tensor
+    ref_logprobs_BC: Tensor  # 0 where they were not computed
     last_B: Tensor  # column of the last completion token
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch(Padded):
+    """The tensors of one forward pass."""
+
     index_B: Tensor  # which row of the optimiser batch, rows counted through its examples
     chosen_M: Tensor  # rows of this micro-batch
     rejected_M: Tensor
     p_chosen_M: Tensor
     weight_M: Tensor
     margin_M: Tensor
+    desirable_B: Tensor  # verdicts on rows judged by themselves; False where there is none
+    row_weight_B: Tensor  # of those verdicts; 0 where there is none
 
     @property
     def completion_BC(self) -> Tensor:
@@ -135,21 +154,23 @@ class MicroBatch:
         return replace(self, **moved)
 
 
-def collate(rows: Sequence[Row], pad_id: int) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
-    """Pad rows around their common completion start: ids, attention, start, loss mask, last column."""
+def collate(rows: Sequence[Row], pad_id: int) -> Padded:
+    """Pad rows around their common completion start."""
     start = max(len(row.prompt) for row in rows)
     width = max(len(row.completion) for row in rows)
     ids = torch.full((len(rows), start + width), pad_id)
     attention = torch.zeros((len(rows), start + width), dtype=torch.bool)
     loss_mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    ref_logprobs = torch.zeros((len(rows), width))
     for b, row in enumerate(rows):
         first, end = start - len(row.prompt), start + len(row.completion)
         ids[b, first:end] = torch.tensor(row.prompt + row.completion)
         attention[b, first:end] = True
         mask = torch.tensor(row.loss_mask) if row.loss_mask else True
         loss_mask[b, : len(row.completion)] = mask
+        ref_logprobs[b, : len(row.ref_logprobs)] = torch.tensor(row.ref_logprobs)
     last = torch.tensor([start + len(row.completion) - 1 for row in rows])
-    return ids, attention, start, loss_mask, last
+    return Padded(ids, attention, start, loss_mask, ref_logprobs, last)
 
 
 def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroBatch:
@@ -157,27 +178,29 @@ def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroB
     rows: list[Row] = []
     index: list[int] = []
     pairs: list[tuple[int, int, float, float, float]] = []
+    verdicts: list[tuple[bool, float]] = []
     for first, example in numbered:
         offset = len(rows)
         rows += example.rows
+        judged = example.desirable is not None
+        verdicts += [(bool(example.desirable), example.weight * judged)] * len(example.rows)
         index += range(first, first + len(example.rows))
         pairs += [
             (offset + c.chosen, offset + c.rejected, c.p_chosen, c.weight, c.margin) for c in example.pairs
         ]
     chosen, rejected, p, weight, margin = zip(*pairs, strict=True) if pairs else ((),) * 5
-    ids, attention, start, loss_mask, last = collate(rows, pad_id)
+    desirable, row_weight = zip(*verdicts, strict=True)
+    padded = collate(rows, pad_id)
     return MicroBatch(
-        ids_BT=ids,
-        attention_BT=attention,
-        start=start,
-        loss_mask_BC=loss_mask,
-        last_B=last,
+        **{f.name: getattr(padded, f.name) for f in fields(padded)},
         index_B=torch.tensor(index),
         chosen_M=torch.tensor(chosen, dtype=torch.long),
         rejected_M=torch.tensor(rejected, dtype=torch.long),
         p_chosen_M=torch.tensor(p, dtype=torch.float32),
         weight_M=torch.tensor(weight, dtype=torch.float32),
         margin_M=torch.tensor(margin, dtype=torch.float32),
+        desirable_B=torch.tensor(desirable),
+        row_weight_B=torch.tensor(row_weight, dtype=torch.float32),
     )
 
 

@@ -38,8 +38,10 @@ class DataConfig(Config):
     """Answers to imitate, for supervised fine-tuning."""
     preferences: Sources = ()
     """Pairs of answers with the better one known."""
+    judgements: Sources = ()
+    """Completions judged one by one, good or bad: for KTO."""
     prompts: Sources = ()
-    """Prompts for sampling; empty = the prompts of the preferences."""
+    """Prompts for sampling; empty = the prompts of the preferences, or else of the judgements."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of prompts kept out of training; which ones depends on a hash of the prompt alone."""
     overlong: Literal["trim_prompt_left", "drop", "error"] = "trim_prompt_left"
@@ -54,5 +56,6 @@ class DataConfig(Config):
         return {
             "demonstrations": self.demonstrations,
             "preferences": self.preferences,
+            "judgements": self.judgements,
             "prompts": self.prompts,
         }

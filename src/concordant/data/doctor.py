@@ -10,16 +10,22 @@ from typing import Any, Literal
 
 from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, Loaded, Problem
 from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.judgements import JUDGEMENTS
 from concordant.data.layouts.layout import recognise
 from concordant.data.layouts.preferences import PREFERENCES
-from concordant.data.layouts.reading import read_demonstrations, read_preferences, read_prompts
+from concordant.data.layouts.reading import (
+    read_demonstrations,
+    read_judgements,
+    read_preferences,
+    read_prompts,
+)
 from concordant.data.sources import RawRow, byte_marks, read_rows
 from concordant.data.template import Template
-from concordant.data.types import Demonstration, Message, Preference, Prompt
+from concordant.data.types import Demonstration, Judgement, Message, Preference, Prompt
 from concordant.errors import UserError
 
-Kind = Literal["demonstrations", "preferences", "prompts"]
-AnyRow = Prompt | Demonstration | Preference
+Kind = Literal["demonstrations", "preferences", "judgements", "prompts"]
+AnyRow = Prompt | Demonstration | Judgement | Preference
 
 # Written by templates, never by people: in a text they mean that a template was applied before.
 TEMPLATE_MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "[/INST]", "<s>", "</s>")
@@ -27,6 +33,7 @@ TEMPLATE_MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "
 READERS: dict[str, Callable[..., Loaded[Any]]] = {
     "demonstrations": read_demonstrations,
     "preferences": read_preferences,
+    "judgements": read_judgements,
     "prompts": read_prompts,
 }
 
@@ -75,6 +82,7 @@ class CheckReport:
     kept: int
     dropped: int
     prompts: int  # different ones
+    desirable: int | None  # judgements that call their answer a good one; None for rows of other kinds
     unused_columns: tuple[str, ...]
     characters: dict[str, Lengths]  # "prompt", "completion"; with pairs "chosen", "rejected"
     tokens: dict[str, Lengths]  # the same and "all", in tokens; empty without a template
@@ -94,8 +102,10 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the strict readers would take the data set as it is."""
-        return self.mistakes == 0 and self.counts.get("identical", 0) <= MOST_IDENTICAL * self.read
+        """Whether a run would take the data set as it is, with nothing beside it."""
+        one_class = self.desirable in (0, self.kept)
+        identical = self.counts.get("identical", 0) > MOST_IDENTICAL * self.read
+        return self.mistakes == 0 and not identical and not one_class
 
 
 def check(
@@ -125,6 +135,7 @@ def check(
         kept=loaded.kept,
         dropped=loaded.dropped,
         prompts=len({_prompt(row).id for row in rows}),
+        desirable=_desirable(rows) if kind == "judgements" else None,
         unused_columns=loaded.unused,
         characters={name: Lengths.of(len(p[name]) for p in parts) for name in (parts[0] if parts else ())},
         tokens=tokens,
@@ -147,6 +158,8 @@ def guess_kind(
     present = {*first.value, *(columns or {})}
     if recognise(present, PREFERENCES):
         return "preferences"
+    if recognise(present, JUDGEMENTS):
+        return "judgements"
     return "demonstrations" if recognise(present, DEMONSTRATIONS) else "prompts"
 
 
@@ -154,10 +167,14 @@ def _prompt(row: AnyRow) -> Prompt:
     return row if isinstance(row, Prompt) else row.prompt
 
 
+def _desirable(rows: Sequence[AnyRow]) -> int:
+    return sum(row.desirable for row in rows if isinstance(row, Judgement))
+
+
 def _answers(row: AnyRow) -> dict[str, str]:
     if isinstance(row, Preference):
         return {"chosen": row.chosen.text, "rejected": row.rejected.text}
-    return {"completion": row.completion.text} if isinstance(row, Demonstration) else {}
+    return {} if isinstance(row, Prompt) else {"completion": row.completion.text}
 
 
 def _parts(row: AnyRow) -> dict[str, str]:
@@ -172,11 +189,11 @@ def _line(problem: Problem) -> tuple[str, tuple[int, ...]]:
 
 def _duplicates(rows: Sequence[AnyRow]) -> list[Problem]:
     """Rows that repeat an earlier one word for word."""
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     found = []
     for row in rows:
         prompt = _prompt(row)
-        key = (prompt.id, *_answers(row).values())
+        key = (prompt.id, *_answers(row).values(), isinstance(row, Judgement) and row.desirable)
         if key in first:
             found.append(Problem(prompt.where, "duplicate", f"the same as {first[key]}", dropped=False))
         else:
@@ -185,18 +202,24 @@ def _duplicates(rows: Sequence[AnyRow]) -> list[Problem]:
 
 
 def _contradictions(rows: Sequence[AnyRow]) -> list[Problem]:
-    """Pairs that stand in the file both ways round."""
-    first: dict[tuple[str, str, str], str] = {}
+    """Pairs that stand in the file both ways round, and answers that it calls good here and bad there."""
+    first: dict[tuple[object, ...], str] = {}
     found = []
     for row in rows:
-        if not isinstance(row, Preference):
+        said: tuple[str, str | bool]
+        opposite: tuple[str, str | bool]
+        if isinstance(row, Preference):
+            said, opposite = (row.chosen.text, row.rejected.text), (row.rejected.text, row.chosen.text)
+        elif isinstance(row, Judgement):
+            said, opposite = (row.completion.text, row.desirable), (row.completion.text, not row.desirable)
+        else:
             continue
-        prompt, chosen, rejected = row.prompt, row.chosen.text, row.rejected.text
-        other = first.get((prompt.id, rejected, chosen))
+        prompt = row.prompt
+        other = first.get((prompt.id, *opposite))
         if other is not None:
-            detail = f"prefers the other way round than {other}"
+            detail = f"says the opposite of {other}"
             found.append(Problem(prompt.where, "contradiction", detail, dropped=False))
-        first.setdefault((prompt.id, chosen, rejected), prompt.where)
+        first.setdefault((prompt.id, *said), prompt.where)
     return found
 
 

@@ -71,6 +71,16 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """A prompt with an answer that was judged by itself: wanted, or not."""
+
+    prompt: Prompt
+    completion: Completion
+    desirable: bool
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """Two answers to one prompt, and how probable it is that `chosen` is the better one."""
 

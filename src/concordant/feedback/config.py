@@ -18,6 +18,8 @@ class FeedbackConfig(Config):
     """Prompts that get candidates."""
     completions: int = Field(2, ge=2, le=9)
     """Candidates per prompt; they are ranked together."""
+    completion: int = Field(64, ge=1)
+    """Most tokens of a candidate."""
     votes: int = Field(1, ge=1)
     """Votes wanted per prompt, each from another labeler."""
     temperature: float = Field(1.0, gt=0)

@@ -131,11 +131,11 @@ class Store:
         rubric: Mapping[str, Any] = DEFAULT_RUBRIC,
         priority: float = 0.0,
     ) -> TasksCreated:
-        """Ask `need` labelers to compare the completions (ids) of each group.
+        """Ask `need` labelers to compare, or to rate, the completions (ids) of each group.
 
         The same completions under the same rubric in the same `policy["round"]` are one task; asking for it
         again with a larger `need` opens it for more labelers. Completions of one group with equal text are
-        shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions) and "ranking".
+        shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions), "ranking" and "rating".
         """
         shared = {"kind": kind, "need": need, "priority": priority, "policy": dict(policy or {})}
         with self.writing() as connection:

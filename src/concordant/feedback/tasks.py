@@ -21,6 +21,10 @@ DEFAULT_RUBRIC: Mapping[str, Any] = {
     "dimensions": ["helpful", "honest", "harmless", "concise"],
 }
 
+RATING_RUBRIC: Mapping[str, Any] = {"question": "How good is this answer?", "dimensions": ["overall"]}
+
+_LEAST = {"pairwise": 2, "ranking": 2, "rating": 1}  # completions of a task, by its kind
+
 
 @dataclass(frozen=True, slots=True)
 class TasksCreated:
@@ -29,7 +33,7 @@ class TasksCreated:
     ids: tuple[str | None, ...]
     added: int  # tasks that were not there before
     alike: int  # completions left out because another of their group has the same text
-    too_few: int  # groups with fewer than two different texts: nothing to compare
+    too_few: int  # groups to compare with fewer than two different texts: nothing to say
 
 
 def write_tasks(
@@ -44,8 +48,8 @@ def write_tasks(
     Errors: UserError for a kind that takes no groups, unknown completions, completions to several prompts.
     """
     kind = shared["kind"]
-    if kind not in ("pairwise", "ranking"):
-        raise UserError(f"tasks of kind {kind!r}", expected="pairwise or ranking")
+    if kind not in _LEAST:
+        raise UserError(f"tasks of kind {kind!r}", expected="pairwise, ranking or rating")
     rubric_id = _add_rubric(connection, rubric, now)
     drafts: dict[str, Draft] = {}
     ids: list[str | None] = []
@@ -54,7 +58,7 @@ def write_tasks(
         _check_size(kind, group)
         alike += left_out
         ids.append(None)
-        if len(group) > 1:
+        if len(group) >= _LEAST[kind]:
             key = content_id("task", kind, sorted(group), rubric_id, shared["policy"].get("round", 0))
             ids[-1] = key
             drafts[key] = (item, group)

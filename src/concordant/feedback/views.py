@@ -1,4 +1,4 @@
-"""What training reads: preferences derived from the live votes, anew each time and never edited."""
+"""What training reads: preferences and judgements derived from the live votes, anew each time and never edited."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Literal
 
 from sqlalchemy import Connection, exists, select
 
-from concordant.data.types import Completion, Preference, Prompt
+from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.errors import UserError
 from concordant.feedback.leasing import is_live, prompt_from
 from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
 from concordant.feedback.store import Store
-from concordant.feedback.votes import VERDICT_TYPES, Payload, Verdict, verdicts
+from concordant.feedback.votes import VERDICT_TYPES, Payload, Verdict, opinions, verdicts
 
 Mode = Literal["each", "majority"]
 Ties = Literal["drop", "half"]
+
+DESIRABLE = 4.0  # ratings from here on, the middle of the scale, speak for a completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,24 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
             rows.append(_preference(ballots, task_id, verdict))
     both_bad = sum(one.payload.get("verdict") == "both_bad" for one in ballots.votes)
     return PreferenceView(rows, len(ballots.votes), tied, both_bad)
+
+
+def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
+    """Completions called good or bad by the live votes, in the order in which their tasks were created.
+
+    A rating of `threshold` or more speaks for its completion; `opinions` has what the other votes say.
+    """
+    ballots = read_ballots(store)
+    return [
+        Judgement(
+            ballots.prompts[one.task_id],
+            ballots.completions[said.completion],
+            said.desirable,
+            said.weight * one.weight,
+        )
+        for one in ballots.votes
+        for said in opinions(one.payload, ballots.members[one.task_id], threshold)
+    ]
 
 
 def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:

@@ -26,11 +26,13 @@ _KEYS = {
         "weight",
     },
     "ranking": {"type", "tiers", "unacceptable"},
+    "rating": {"type", "scores", "weight"},
     "skip": {"type", "reason"},
     "flag": {"type", "reason"},
 }
 VERDICT_TYPES = ("pairwise", "ranking", "rating", "edit")  # what a task counts as done; a skip is not
 MAX_STRENGTH = 3
+WORST, BEST = 1, 7  # the scale of ratings
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ def ranking(tiers: Sequence[Sequence[str]], unacceptable: Sequence[str] = ()) ->
     return {"type": "ranking", "tiers": [list(tier) for tier in tiers], "unacceptable": list(unacceptable)}
 
 
+def rating(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Completions by themselves, each from 1 to 7 by one or several dimensions; "overall" sums them up."""
+    return {"type": "rating", "scores": {key: dict(given) for key, given in scores.items()}}
+
+
 def skip(reason: str) -> dict[str, Any]:
     """No verdict from this labeler; the task stays open for others."""
     return {"type": "skip", "reason": reason}
@@ -128,6 +135,8 @@ def check_payload(payload: Payload, kind: str, completions: Sequence[str], where
         _check_pairwise(payload, completions, where)
     elif said == "ranking":
         _check_ranking(payload, completions, where)
+    elif said == "rating":
+        _check_rating(payload, completions, where)
 
 
 def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) -> None:
@@ -155,6 +164,18 @@ def _check_ranking(payload: Payload, completions: Sequence[str], where: str) -> 
     strange = set(payload.get("unacceptable", ())) - set(completions)
     if strange:
         raise UserError(f"unacceptable {sorted(strange)}", where=where, expected="completions of this task")
+
+
+def _check_rating(payload: Payload, completions: Sequence[str], where: str) -> None:
+    scores = payload.get("scores", {})
+    if sorted(scores) != sorted(completions) or not all(scores.values()):
+        raise UserError("a rating that is not of the completions shown", where=where, expected="each of them")
+    for given in scores.values():
+        for dimension, score in given.items():
+            if isinstance(score, bool) or not isinstance(score, int | float) or not WORST <= score <= BEST:
+                raise UserError(
+                    f"a rating of {score!r} for {dimension}", where=where, expected=f"{WORST} to {BEST}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +217,36 @@ def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
             yield from (Verdict(a, b, 0.5, weight=weight) for a, b in combinations(sorted(tier), 2))
             below = [completion for lower in tiers[rank + 1 :] for completion in lower]
             yield from (Verdict(better, worse, weight=weight) for better in tier for worse in below)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one vote says about a completion by itself."""
+
+    completion: str
+    desirable: bool
+    weight: float = 1.0
+
+
+def opinions(payload: Payload, completions: Sequence[str], threshold: float) -> Iterator[Opinion]:
+    """The completions a vote calls good or bad, as KTO reads them.
+
+    A rating is good from `threshold` on; without "overall" the mean of its dimensions counts. A decided pair
+    says good of one side and bad of the other. What is unacceptable, as both are in "both bad", is bad however
+    it was ranked: it has one opinion, of the weight 2/K of all pairs in which a ranking of K sets it.
+    """
+    if payload["type"] == "rating":
+        for key in completions:
+            score = _overall(payload["scores"][key])
+            yield Opinion(key, score >= threshold, payload.get("weight", 1.0))
+        return
+    bad = completions if payload.get("verdict") == "both_bad" else payload.get("unacceptable", ())
+    weight = payload.get("weight", 1.0) * 2 / len(completions)
+    yield from (Opinion(key, False, weight) for key in completions if key in bad)
+    for said in verdicts(payload, completions):
+        sides = ((said.better, True), (said.worse, False)) if said.decided else ()
+        yield from (Opinion(key, good, said.weight) for key, good in sides if key not in bad)
+
+
+def _overall(given: Mapping[str, float]) -> float:
+    return given["overall"] if "overall" in given else sum(given.values()) / len(given)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -93,10 +94,21 @@ def probe(config: MachineConfig) -> Machine:
 
 
 def memory_mb(device: torch.device | None = None) -> dict[str, float]:
-    """Peak memory of this process so far, in MB: resident, and on the accelerator where there is one."""
+    """Peak memory since `forget_peak`, in MB: resident, and on the accelerator where there is one."""
     import resource
 
     peak = {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    with suppress(OSError, StopIteration):  # where the system tells it, the peak that can be forgotten
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak["rss"] = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     if device is not None and device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device) / 2**20
     return peak
+
+
+def forget_peak(device: torch.device | None = None) -> None:
+    """Begin to measure peak memory anew, where the system lets us; elsewhere peaks are those of the process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if device is not None and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -11,9 +11,14 @@ from typing import Any, Protocol
 
 from concordant.data.config import Source
 from concordant.data.layouts.account import Loaded
-from concordant.data.layouts.reading import read_demonstrations, read_preferences, read_prompts
+from concordant.data.layouts.reading import (
+    read_demonstrations,
+    read_judgements,
+    read_preferences,
+    read_prompts,
+)
 from concordant.data.splits import place
-from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.data.types import Demonstration, Judgement, Preference, Prompt
 from concordant.errors import located
 from concordant.pipeline.recipe import Recipe
 from concordant.worlds.world import Gold, World, make_world
@@ -35,6 +40,10 @@ class Material(Protocol):
 
     def preferences(self) -> Sequence[Preference]:
         """Pairs that came with the data; empty where labelers make them."""
+        ...
+
+    def judgements(self) -> Sequence[Judgement]:
+        """Answers that came with the data, each called good or bad."""
         ...
 
     def prompts(self) -> Sequence[Prompt]:
@@ -77,6 +86,9 @@ class WorldMaterial:
     def preferences(self) -> Sequence[Preference]:
         return ()
 
+    def judgements(self) -> Sequence[Judgement]:
+        return ()
+
     def prompts(self) -> Sequence[Prompt]:
         return self.world.prompts(self.settings.prompts, split="train", rng=TRAINING)
 
@@ -112,6 +124,9 @@ class FileMaterial:
     def preferences(self) -> Sequence[Preference]:
         return self._read(read_preferences, self.data.preferences, "data.preferences")
 
+    def judgements(self) -> Sequence[Judgement]:
+        return self._read(read_judgements, self.data.judgements, "data.judgements")
+
     def prompts(self) -> Sequence[Prompt]:
         return [prompt for prompt in self._all_prompts() if not self.validation(prompt)]
 
@@ -130,7 +145,7 @@ class FileMaterial:
         if self.data.prompts:
             found: Sequence[Prompt] = self._read(read_prompts, self.data.prompts, "data.prompts")
         else:
-            found = [preference.prompt for preference in self.preferences()]
+            found = [row.prompt for row in self.preferences() or self.judgements()]
         return [prompt for _, prompt in sorted({prompt.id: prompt for prompt in found}.items())]
 
     def _read(self, read: Any, sources: Sequence[Source], key: str) -> list[Any]:

@@ -23,7 +23,7 @@ FREE_SETTINGS = ("checkpoint",)
 # Keys of the recipe that every stage's result depends on, that decide which rows there are, and what is asked.
 EVERYWHERE = ("seed", "machine.precision", "model", "data.overlong")
 ROWS = ("data.validation", "data.skip_bad_rows")
-PROMPTS = ("world", "data.prompts", "data.preferences", "policy.completion")
+PROMPTS = ("world", "data.prompts", "data.preferences", "data.judgements")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ STAGES: Mapping[str, Stage] = {
         reads=("sft", "world.name", "world.demonstrations", "data.demonstrations", *ROWS),
     ),
     "feedback": Stage(
-        lambda recipe: recipe.reward,
+        lambda recipe: recipe.reads_votes,
         inputs=("base", "sft"),
         reads=("feedback", *PROMPTS, *ROWS),
     ),
@@ -59,7 +59,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "policy": Stage(
         lambda recipe: recipe.policy,
-        inputs=("base", "sft", "reward"),
+        inputs=("base", "sft", "feedback", "reward"),
         reads=("policy", *PROMPTS, *ROWS),
     ),
     "evaluate": Stage(
@@ -105,7 +105,7 @@ def plan(recipe: Recipe, run_folder: Path, *, reuse: bool = True) -> list[Planne
             "settings": settings(recipe, stage),
             "inputs": {i: fingerprints[i] for i in inputs},
         }
-        if name == "reward":
+        if "feedback" in inputs:
             parts["votes"] = _votes(stages, run_folder)
         fingerprints[name] = sha256_of(parts)
         donor = find_donor(run_folder, folder.path.name, fingerprints[name]) if reuse else None

@@ -13,6 +13,7 @@ from concordant.data.types import Demonstration, Preference, Prompt
 from concordant.errors import UserError, located
 from concordant.pipeline.material import Material
 from concordant.pipeline.recipe import Recipe
+from concordant.train.config import FunctionPartConfig, KTOConfig, OnPolicyConfig, PPOConfig, ScoredConfig
 from concordant.worlds.config import WorldConfig
 
 
@@ -69,7 +70,7 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
         )
     with located("world.name"):
         world = make_world(settings.name, recipe.seed)
-    if recipe.reward is not None:
+    if recipe.reads_votes:
         from concordant.feedback.simulated import simulated_labelers
 
         with located("feedback.labelers"):
@@ -85,18 +86,26 @@ def _check_files(recipe: Recipe) -> None:
             expected="a file, folder or hub name, or a world",
             fix='set data.demonstrations = "rows.jsonl", or leave [sft] out',
         )
-    if recipe.reward is not None and not data.preferences:
+    judged = isinstance(recipe.policy, KTOConfig) and recipe.reward is None
+    if judged and not data.judgements and not data.preferences:
+        raise UserError(
+            "nobody says which answers are good",
+            where="data.judgements",
+            expected="a file, folder or hub name; data.preferences; or a world with simulated labelers",
+            fix='set data.judgements = "judged.jsonl"',
+        )
+    if recipe.reads_votes and not judged and not data.preferences:
         raise UserError(
             "nobody says which answers are better",
             where="data.preferences",
             expected="a file, folder or hub name, or a world with simulated labelers",
             fix='set data.preferences = "pairs.jsonl"',
         )
-    if recipe.evaluate is not None and not data.prompts and not data.preferences:
+    if recipe.evaluate is not None and not (data.prompts or data.preferences or data.judgements):
         raise UserError(
             "there are no prompts to measure on",
             where="data.prompts",
-            expected="a file, folder or hub name; or data.preferences, whose prompts will do",
+            expected="a file, folder or hub name; or the prompts of data.preferences or data.judgements",
             fix='set data.prompts = "prompts.jsonl"',
         )
     for kind, sources in data.sources.items():
@@ -119,14 +128,32 @@ def _check_policy(recipe: Recipe) -> None:
     policy = recipe.policy
     if policy is None:
         return
-    if recipe.reward is None:
+    if not isinstance(policy, ScoredConfig):
+        return
+    for part in policy.rewards.values():
+        if isinstance(part, FunctionPartConfig):
+            from concordant.train.reward_sources import function_named
+
+            function_named(part.function)
+    if policy.needs_reward_stage and recipe.reward is None:
         raise UserError(
-            "policy.algorithm = 'ppo' needs a reward model",
+            f"policy.algorithm = {policy.algorithm!r} needs a reward model",
             where="[policy]",
             expected="a [reward] section",
-            fix="add [reward], or leave [policy] out",
+            fix="add [reward] or [policy.rewards], take an algorithm that needs none (dpo), or leave [policy] out",
         )
-    if policy.kl_target is not None and policy.batch >= 5 * policy.kl_horizon:
+    if isinstance(policy, PPOConfig) and policy.critic == "reward_model" and recipe.reward is None:
+        raise UserError(
+            "policy.critic = 'reward_model' starts from a reward model, and there is none",
+            where="policy.critic",
+            expected="a [reward] section, or a critic on the policy's own trunk",
+            fix="set policy.critic = 'shared', or take an algorithm without critic (rloo)",
+        )
+    if (
+        isinstance(policy, OnPolicyConfig)
+        and policy.kl_target is not None
+        and policy.batch >= 5 * policy.kl_horizon
+    ):
         raise UserError(
             f"policy.kl_horizon = {policy.kl_horizon:g} is too short for a batch of {policy.batch}",
             where="policy.kl_horizon",
@@ -140,24 +167,47 @@ def check_material(recipe: Recipe, material: Material, stages: Collection[str]) 
     if "sft" in stages:
         _some(material.demonstrations(), "demonstrations to learn from", "data.demonstrations")
     if "feedback" in stages or "reward" in stages:
-        preferences = material.preferences()
-        for row in preferences:
-            _check_pair(row)
-        kind = "preferences" if preferences else "prompts"
-        asked = [row.prompt for row in preferences] or material.prompts()[: recipe.feedback.prompts]
-        kept_out = sum(map(material.validation, asked))
-        if not 0 < kept_out < len(asked):
-            raise UserError(
-                f"{len(asked) - kept_out} {kind} for training and {kept_out} for validation",
-                where="data.validation",
-                expected="some of each; the split goes by a hash of the prompt",
-                fix=f"give more {kind}, or change data.validation",
-            )
+        _check_votes(recipe, material)
+    if "policy" in stages and isinstance(recipe.policy, KTOConfig) and recipe.world is None:
+        _check_judged(material)
     if "policy" in stages:
         _some(material.prompts(), "prompts to train on", "data.prompts")
     if "evaluate" in stages:
         for split, prompts in material.evaluation(1).items():
             _some(prompts, f"prompts of the {split} split to measure on", "data.validation")
+
+
+def _check_votes(recipe: Recipe, material: Material) -> None:
+    """Pairs, or prompts that are going to have some, have to be there for training and for validation."""
+    preferences = material.preferences()
+    for row in preferences:
+        _check_pair(row)
+    if material.judgements() and not preferences:
+        return
+    kind = "preferences" if preferences else "prompts"
+    asked = [row.prompt for row in preferences] or material.prompts()[: recipe.feedback.prompts]
+    kept_out = sum(map(material.validation, asked))
+    if not 0 < kept_out < len(asked):
+        raise UserError(
+            f"{len(asked) - kept_out} {kind} for training and {kept_out} for validation",
+            where="data.validation",
+            expected="some of each; the split goes by a hash of the prompt",
+            fix=f"give more {kind}, or change data.validation",
+        )
+
+
+def _check_judged(material: Material) -> None:
+    """What KTO needs of rows that are there already, said as it would say it."""
+    from concordant.pipeline.parts.judgements import check_classes, mismatches
+
+    where = "data.judgements" if material.judgements() else "data.preferences"
+    judged = [row for row in material.judgements() if not material.validation(row.prompt)]
+    decided = [row for row in material.preferences() if row.p_chosen != 0.5]
+    pairs = [row for row in decided if not material.validation(row.prompt)]
+    if not pairs:  # each of them has a good side and a bad one
+        check_classes(judged, where)
+    asked = [row.prompt for row in judged] + [row.prompt for row in pairs]
+    mismatches([prompt.id for prompt in asked], where)
 
 
 def _check_pair(row: Preference) -> None:
@@ -212,8 +262,14 @@ def check_lengths(
 
 def _completions(recipe: Recipe) -> dict[str, int]:
     """Most tokens of a completion, by the stage that samples them."""
-    sections = {"policy": recipe.policy, "evaluate": recipe.evaluate}
-    return {stage: section.completion for stage, section in sections.items() if section is not None}
+    found = {}
+    if recipe.reads_votes and recipe.world is not None:
+        found["feedback"] = recipe.feedback.completion
+    if isinstance(recipe.policy, ScoredConfig):
+        found["policy"] = recipe.policy.completion
+    if recipe.evaluate is not None:
+        found["evaluate"] = recipe.evaluate.completion
+    return found
 
 
 def _check_room(recipe: Recipe, limit: int) -> None:

@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -17,7 +18,7 @@ from concordant.errors import UserError
 from concordant.evaluation.config import EvaluateConfig
 from concordant.feedback.config import FeedbackConfig
 from concordant.models.config import MachineConfig, ModelConfig
-from concordant.train.config import FitConfig, PPOConfig
+from concordant.train.config import FitConfig, PolicyConfig
 from concordant.worlds.config import WorldConfig
 
 
@@ -28,17 +29,10 @@ class RewardConfig(FitConfig):
     """Weight of the squared sum of both scores, which keeps scores near zero."""
 
 
-class PolicyConfig(PPOConfig):
-    """How the policy is optimised."""
-
-    algorithm: Literal["ppo"] = "ppo"
-    """The objective of this stage."""
-
-
 class Recipe(Config):
     """A whole run. A stage whose section is absent is not run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$")
     """Names the run directory."""
     seed: int = Field(0, ge=0)
     """Fixes the world, the initial weights, the order of the data and every sample."""
@@ -54,6 +48,13 @@ class Recipe(Config):
     reward: RewardConfig | None = None
     policy: PolicyConfig | None = None
     evaluate: EvaluateConfig | None = EvaluateConfig()
+    compare: dict[str, PolicyConfig] = Field(default_factory=dict)
+    """Other policy sections by name, for `concordant compare`; a run does not read them."""
+
+    @property
+    def reads_votes(self) -> bool:
+        """Whether a stage learns from votes: the reward model, or a policy that does without one."""
+        return self.reward is not None or isinstance(self.policy, FitConfig)
 
 
 # Where things are and what computes them; a run with another of these is still the same run.
@@ -142,11 +143,12 @@ def _explain(error: ValidationError, where: str) -> UserError:
     """The first problem of a recipe in words, with the nearest known key for a typo."""
     # An unknown key comes before what is missing: it may be the missing one with a typo.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = tuple(part for part in first["loc"] if isinstance(part, str))
+    loc = tuple(part for part in first["loc"] if isinstance(part, str))
+    place, _ = _walk(loc)
     dotted = ".".join(place)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = sorted(_fields_at(place[:-1]))
+        known = sorted(_walk(loc[:-1])[1].model_fields)
         near = difflib.get_close_matches(place[-1], known, n=1)
         return UserError(
             f"unknown key {dotted!r}{more}",
@@ -154,6 +156,9 @@ def _explain(error: ValidationError, where: str) -> UserError:
             expected=f"one of {', '.join(known)}",
             fix=f"did you mean {'.'.join((*place[:-1], near[0]))!r}?" if near else "remove it",
         )
+    if first["type"] == "union_tag_invalid":
+        dotted, first["input"] = f"{dotted}.algorithm", first["ctx"]["tag"]
+        first["msg"] = f"one of {first['ctx']['expected_tags']}"
     given = "" if first["type"] == "missing" else f", got {first['input']!r}"
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return UserError(
@@ -164,16 +169,36 @@ def _explain(error: ValidationError, where: str) -> UserError:
     )
 
 
-def _fields_at(path: Iterable[str]) -> list[str]:
-    """Names of the keys of a section."""
-    model: type[BaseModel] = Recipe
-    for part in path:
-        if part not in model.model_fields:
-            break
-        annotation = model.model_fields[part].annotation
-        choices = [annotation, *get_args(annotation)]
-        inner = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            break
-        model = inner[0]
-    return list(model.model_fields)
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes a field or its items may hold: none for plain values, several where `algorithm` decides."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, Annotated, tuple):
+        return [section for choice in get_args(annotation) for section in sections_of(choice)]
+    return []
+
+
+def algorithms_of(section: type[BaseModel]) -> tuple[str, ...]:
+    """The names that pick this class among several; none where there is no choice."""
+    field = section.model_fields.get("algorithm")
+    return () if field is None else get_args(field.annotation)
+
+
+def _walk(loc: Iterable[str]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The dotted place of a problem, and the config class there.
+
+    On the way pydantic also names the algorithm that picked a class; it is no part of the place.
+    """
+    place: list[str] = []
+    section: type[BaseModel] = Recipe
+    choices: list[type[BaseModel]] = []
+    for part in loc:
+        chosen = [choice for choice in choices if part in algorithms_of(choice)]
+        if chosen:
+            section, choices = chosen[0], []
+            continue
+        place.append(part)
+        field = section.model_fields.get(part)
+        choices = [] if field is None else sections_of(field.annotation)
+        section = choices[0] if choices else section
+    return tuple(place), section

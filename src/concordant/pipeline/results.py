@@ -32,6 +32,9 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
                 "stages": {name: round(stage.get("wall", 0.0), 2) for name, stage in done.items()},
             },
             "throughput": {name: throughput(stage.get("totals", {})) for name, stage in done.items()},
+            "memory_mb": {
+                name: round(stage.get("peak_mb", {}).get("rss", 0.0)) for name, stage in done.items()
+            },
             "peak_rss_mb": round(
                 max((s.get("peak_mb", {}).get("rss", 0.0) for s in done.values()), default=0)
             ),

@@ -148,6 +148,7 @@ class Execution:
             stop=self.stop,
             find_machine=lambda: self.machine,
         )
+        _forget_peak()
         with stage.folder.spending() as spent, disk_errors(stage.folder.path):
             facts = stage.run(context)
         stage.folder.finish(
@@ -183,6 +184,12 @@ class Execution:
         write_text(self.run_folder / "resolved.toml", resolved_toml(self.recipe, found))
         self.reporter.say(f"  computing on {found}")
         return found
+
+
+def _forget_peak() -> None:
+    from concordant.models.hardware import forget_peak
+
+    forget_peak()
 
 
 def _peak(context: Context) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from concordant.data.batches import Example, epochs
 from concordant.train.config import FitConfig
@@ -12,9 +12,16 @@ from concordant.train.step import Step
 
 
 def fit(
-    learner: Learner, examples: Sequence[Example], objective: Objective, config: FitConfig, *, seed: int
+    learner: Learner,
+    examples: Sequence[Example],
+    objective_of: Callable[[Sequence[Example]], Objective],
+    config: FitConfig,
+    *,
+    seed: int,
 ) -> Iterator[Step]:
     """Take optimiser steps until the learner has taken as many as the config asks for.
+
+    `objective_of` gives the objective of an optimiser batch: `always` the same, in most cases.
 
     The k-th batch depends on the data, the seed and k alone, so a learner that was restored from
     a checkpoint goes on exactly where it stopped.
@@ -25,7 +32,12 @@ def fit(
             continue
         begin = time.perf_counter()
         batch = [examples[i] for i in rows]
-        metrics = learner.backward(batch, objective)
+        metrics = learner.backward(batch, objective_of(batch))
         metrics |= learner.step()
         tokens = sum(row.length for example in batch for row in example.rows)
         yield Step(number, total, metrics, tokens, {"train": time.perf_counter() - begin})
+
+
+def always(objective: Objective) -> Callable[[Sequence[Example]], Objective]:
+    """For an objective that does not depend on which examples stand in its batch."""
+    return lambda _: objective

@@ -84,9 +84,14 @@ class Learner:
         """The micro-batches of these examples, on the learner's device."""
         return [b.to(self.machine.device) for b in micro_batches(examples, self.tokens, self.pad_id)]
 
-    def backward(self, examples: Sequence[Example], objective: Objective) -> dict[str, float]:
-        """Add the gradient of the objective over `examples`; returns the loss and the summed metrics."""
-        counts = count(examples)
+    def backward(
+        self, examples: Sequence[Example], objective: Objective, *, counts: Counts | None = None
+    ) -> dict[str, float]:
+        """Add the gradient of the objective over `examples`; returns the loss and the summed metrics.
+
+        `counts` are the denominators, those of `examples` unless others belong to the optimiser step too.
+        """
+        counts = count(examples) if counts is None else counts
         sums: dict[str, Tensor] = {}
         for batch in self.batches(examples):
             with self.machine.autocast():

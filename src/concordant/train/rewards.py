@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from concordant.data.batches import micro_batches
+from concordant.data.batches import Example, Row, micro_batches
 from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.models.forward import sequence_scores
@@ -17,17 +17,36 @@ from concordant.models.hardware import Machine
 from concordant.rollout.rollout import Rollout
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Scores with what is known about them, all (N,) in fp32 on the CPU."""
+
+    values: Tensor
+    known: Tensor  # bool; False where the reward has no opinion, and the value means nothing
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # what they were put together from
+
+    @classmethod
+    def of(cls, scores: Tensor | Sequence[float] | Scores) -> Scores:
+        """Plain numbers: all of them known."""
+        if isinstance(scores, Scores):
+            return scores
+        values = torch.as_tensor(scores, dtype=torch.float32)
+        return cls(values, torch.ones_like(values, dtype=torch.bool))
+
+
 class Reward(Protocol):
     """Anything that judges completions."""
 
-    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor | Scores:
         """One score per completion of the rollout, (N,) in fp32 on the CPU; higher is better."""
         ...
 
 
-def checked(scores: Tensor, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+def checked(found: Tensor | Scores, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
     """The scores, after making sure that a reward gave one finite number per completion."""
     n = len(rollout.samples)
+    judged = Scores.of(found)
+    scores = judged.values
     if scores.shape != (n,):
         raise UserError(
             f"the reward gave scores of shape {tuple(scores.shape)}",
@@ -41,7 +60,7 @@ def checked(scores: Tensor, prompts: Sequence[Prompt], rollout: Rollout) -> Tens
             expected="a finite number for every completion",
             fix="mend the reward, or train its model again with a lower learning rate",
         )
-    return scores
+    return judged
 
 
 @dataclass(frozen=True)
@@ -53,11 +72,15 @@ class RewardModel:
     tokens: int  # most tokens in one forward pass
     machine: Machine
 
-    @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         """See `Reward`."""
-        scores = torch.zeros(len(rollout.samples))
-        examples = [sample.example for sample in rollout.samples]
+        return self.score_rows([sample.row for sample in rollout.samples])
+
+    @torch.inference_mode()
+    def score_rows(self, rows: Sequence[Row]) -> Tensor:
+        """One score per row, read at its last token, (N,)."""
+        scores = torch.zeros(len(rows))
+        examples = [Example((row,)) for row in rows]
         for batch in micro_batches(examples, self.tokens, self.pad_id):
             moved = batch.to(self.machine.device)
             with self.machine.autocast():

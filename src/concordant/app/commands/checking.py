@@ -45,6 +45,18 @@ def check(arguments: argparse.Namespace, console: Console) -> int:
     return 0 if report.ok else 2
 
 
+def class_line(good: int, bad: int) -> str:
+    """How many judgements are good and bad, and the weight that brings them into the range KTO wants."""
+    line = f"{good} desirable, {bad} undesirable"
+    if not good or not bad:
+        return f"{line}: KTO needs some of each"
+    line += f", ratio {good / bad:.2f}"
+    if 1 <= good / bad <= 4 / 3:
+        return line
+    weight = f"desirable_weight={bad / good:.3g}" if good < bad else f"undesirable_weight={good / bad:.3g}"
+    return f"{line}; KTO wants 1 to 1.33 once they are weighted, as with policy.{weight}"
+
+
 def show(report: CheckReport, console: Console) -> None:
     """Layout, counts, lengths, samples with what is learnt from marked, and problems with their line."""
     console.print(Text(f"{report.source}: {report.kind}, layout {report.layout}", style="bold"))
@@ -53,6 +65,8 @@ def show(report: CheckReport, console: Console) -> None:
         f"{report.prompts} different prompts",
         highlight=False,
     )
+    if report.desirable is not None:
+        console.print(class_line(report.desirable, report.kept - report.desirable), highlight=False)
     if report.unused_columns:
         console.print(Text(f"columns not looked at: {', '.join(report.unused_columns)}"))
     table = Table()

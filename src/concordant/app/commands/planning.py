@@ -14,6 +14,7 @@ from concordant.data.sources import hub_needs
 from concordant.pipeline.context import base_path
 from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import Recipe, load_recipe, parse_overrides
+from concordant.train.config import FitConfig, OnPolicyConfig, RoundsConfig
 
 
 def plan_only(arguments: argparse.Namespace, console: Console) -> int:
@@ -38,19 +39,32 @@ def batch_lines(recipe: Recipe) -> list[str]:
     for name in ("pretrain", "sft", "reward"):
         section = getattr(recipe, name)
         if section is not None:
-            amount = f"{section.steps} steps" if section.steps else f"{section.epochs:g} epochs"
-            lines.append(
-                f"{name}: {amount} of {section.batch} examples, at most {section.tokens} tokens in one pass, "
-                f"lr {section.optimizer.lr:g} {section.optimizer.schedule}"
-            )
-    if recipe.policy is not None:
-        policy = recipe.policy
+            lines.append(fit_line(name, section))
+    policy = recipe.policy
+    if isinstance(policy, FitConfig):
+        lines.append(fit_line(policy.algorithm, policy))
+    if isinstance(policy, RoundsConfig):
         lines.append(
-            f"policy: {policy.updates} rollouts of {policy.batch} prompts, "
+            f"{policy.algorithm}: {policy.rounds} rounds of {policy.prompts} prompts, {policy.samples} completions "
+            f"each, about {policy.steps_per_round} optimiser steps of {policy.batch} examples"
+        )
+    if isinstance(policy, OnPolicyConfig):
+        lines.append(
+            f"{policy.algorithm}: {policy.updates} rollouts of {policy.batch} completions, "
+            f"{policy.group} per prompt, "
             f"{policy.epochs * policy.minibatches} optimiser steps of "
             f"{policy.batch // policy.minibatches} completions on each, kl_coef {policy.kl_coef:g}"
         )
     return lines
+
+
+def fit_line(name: str, section: FitConfig) -> str:
+    """What a stage that learns from fixed data does per optimiser step."""
+    amount = f"{section.steps} steps" if section.steps else f"{section.epochs:g} epochs"
+    return (
+        f"{name}: {amount} of {section.batch} examples, at most {section.tokens} tokens in one pass, "
+        f"lr {section.optimizer.lr:g} {section.optimizer.schedule}"
+    )
 
 
 def download_lines(recipe: Recipe) -> list[str]:
@@ -58,7 +72,7 @@ def download_lines(recipe: Recipe) -> list[str]:
     needed = []
     if recipe.model.path and not Path(base_path(recipe)).is_dir():
         needed.append(f"model {recipe.model.path}: weights, configuration and tokenizer")
-    sources = (*recipe.data.demonstrations, *recipe.data.preferences, *recipe.data.prompts)
+    sources = [source for some in recipe.data.sources.values() for source in some]
     for source in dict.fromkeys(source.path for source in sources):
         need = hub_needs(source, Path(recipe.data_root))
         if need:

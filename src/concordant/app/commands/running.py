@@ -17,7 +17,7 @@ from concordant.pipeline.folder import read_json
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
-from concordant.pipeline.recipe import load_recipe, parse_overrides
+from concordant.pipeline.recipe import Recipe, load_recipe, parse_overrides
 from concordant.pipeline.run import execute, open_run, prepare, refuse_foreign
 
 
@@ -68,22 +68,32 @@ def _command(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | 
 
 
 def _run(recipe_path: Path, words: Sequence[str], runs: Path, given: Path | None, console: Console) -> bool:
-    """Run a recipe into its directory, then write the report; False if the run was stopped before its end."""
+    """Run a recipe with overrides into its directory; False if the run was stopped before its end."""
     recipe = load_recipe(recipe_path, parse_overrides(words))
     folder = folder_of(recipe_path, words, runs, given)
+    command = _command(recipe_path, words, runs, given)
+    return run_recipe(recipe, recipe_path.read_text(encoding="utf-8"), folder, words, command, console)
+
+
+def run_recipe(
+    recipe: Recipe, text: str, folder: Path, words: Sequence[str], command: str, console: Console
+) -> bool:
+    """Run a recipe, then write the report; False if the run was stopped before its end.
+
+    `text` and the overrides `words` are what the recipe was read from, `command` what to type to go on.
+    """
     terminal = Terminal(console)
     terminal.say(f"{recipe.name}: {folder}")
     # Mistakes in the recipe and in the data come before anything is written.
     stages = plan(recipe, folder)
     refuse_foreign(recipe, folder)
     quiet_libraries()
-    command = _command(recipe_path, words, runs, given)
     stop = StopRequest()
     try:
         with stop.listening():
             material = prepare(recipe, stages, terminal)
             with locked(folder):
-                open_run(recipe, folder, recipe_path.read_text(encoding="utf-8"))
+                open_run(recipe, folder, text)
                 known = read_json(folder / "run.json") or {}
                 write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
                 ran = execute(recipe, folder, terminal, stop, material)

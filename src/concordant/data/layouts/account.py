@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 Row = TypeVar("Row")
 
 # Problems that are mistakes in the data: an error when strict. The others are counted only.
-MISTAKES = ("broken line", "missing", "null", "type", "empty", "role", "number")
+MISTAKES = ("broken line", "missing", "null", "type", "empty", "role", "number", "label")
 
 MOST_IDENTICAL = 0.05  # share of pairs whose two sides are the same, above which a data set is refused
 

@@ -76,14 +76,22 @@ def number(row: Value, column: str, default: float, low: float, high: float = ma
     return found
 
 
-def is_undesirable(row: Value) -> bool:
-    """Whether a `label` column (rows judged one by one) says that the answer is a bad one."""
-    label = row.get("label")
-    if label is None or label in (True, 1, "true", "True", "1"):
-        return False
-    if label in (False, 0, "false", "False", "0"):
+LABELS = ("label", "kto_tag")  # columns that call an answer good or bad; the second as LLaMA-Factory names it
+
+
+def is_desirable(row: Value, column: str) -> bool:
+    """Whether a label (rows judged one by one) calls the answer a good one."""
+    label = cell(row, column)
+    if label in (True, 1, "true", "True", "1"):
         return True
-    raise BadRow("type", f"column label holds {label!r}, accepted are true, false, 1, 0")
+    if label in (False, 0, "false", "False", "0"):
+        return False
+    raise BadRow("label", f"column {column} holds {label!r}, accepted are true, false, 1, 0")
+
+
+def is_undesirable(row: Value) -> bool:
+    """Whether a row has a label that calls its answer a bad one; rows need none."""
+    return any(row.get(column) is not None and not is_desirable(row, column) for column in LABELS)
 
 
 def is_list(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from concordant.data.layouts.account import BadRow, Place
-from concordant.data.layouts.cells import Value, cell, is_list, is_undesirable, text_in, turns
+from concordant.data.layouts.cells import LABELS, Value, cell, is_list, is_undesirable, text_in, turns
 from concordant.data.layouts.exchange import after_system, alternating, answered, asked, prompt_of
 from concordant.data.layouts.layout import Layout, Reader
 from concordant.data.layouts.preferences import PAIRS
@@ -94,7 +94,8 @@ def _desired(read: Reader[Demonstration]) -> Reader[Demonstration]:
     return checked
 
 
-_SINGLE: tuple[Layout[Demonstration], ...] = (
+# One answer to a row, which a label beside it may call good or bad.
+SINGLE: tuple[Layout[Demonstration], ...] = (
     Layout("prompt, completion", ("prompt", "completion"), _prompt_completion, ("system", "family")),
     Layout(
         "instruction, output",
@@ -102,13 +103,16 @@ _SINGLE: tuple[Layout[Demonstration], ...] = (
         _instruction_output,
         ("input", "system", "history", "family"),
     ),
-    Layout("instruction, instances", ("instruction", "instances"), instances, ("family",)),
     Layout("messages", ("messages",), _conversation("messages"), ("system", "family")),
     Layout("conversations", ("conversations",), _conversation("conversations"), ("system", "family")),
+)
+
+_OTHERS: tuple[Layout[Demonstration], ...] = (
+    Layout("instruction, instances", ("instruction", "instances"), instances, ("family",)),
     Layout("transcript", ("text",), text_transcript, ("family",)),
 )
 
 DEMONSTRATIONS = (
     *(Layout(f"{p.name}: the chosen side", p.needs, chosen_side(p.read), p.uses) for p in PAIRS),
-    *(Layout(d.name, d.needs, _desired(d.read), (*d.uses, "label")) for d in _SINGLE),
+    *(Layout(d.name, d.needs, _desired(d.read), (*d.uses, *LABELS)) for d in (*SINGLE, *_OTHERS)),
 )

@@ -73,6 +73,7 @@ _LIKELY = {
     "chosen": ("good", "better", "best", "preferred", "winner", "win", "accepted", "positive", "pos"),
     "rejected": ("bad", "worse", "worst", "dispreferred", "loser", "lose", "refused", "negative", "neg"),
     "prompt": ("question", "query", "input", "instruction", "request", "context", "user", "problem"),
+    "label": ("desirable", "liked", "thumbs_up", "good", "accepted"),
     "completion": ("answer", "output", "reply", "target", "summary", "solution", "assistant", "text"),
 }
 

@@ -1,4 +1,4 @@
-"""Reading a data set: `read_demonstrations`, `read_preferences` and `read_prompts` from a file, a folder or the hub.
+"""Reading a data set, from a file, a folder or the hub: one function for each kind of row.
 
 The first row shows the layout, and all rows are read by it. What is left out or mended is a `Problem`;
 where reading is strict, mistakes in the data are one `UserError` that names the first of them.
@@ -13,11 +13,12 @@ from typing import Any
 
 from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, BadRow, Loaded, Place, Problem, Row
 from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.judgements import JUDGEMENTS
 from concordant.data.layouts.layout import Layout, check_columns, recognise, renamed, unknown_layout
 from concordant.data.layouts.preferences import PREFERENCES
 from concordant.data.layouts.prompts import PROMPTS
 from concordant.data.sources import RawRow, read_rows
-from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.data.types import Demonstration, Judgement, Preference, Prompt
 from concordant.errors import UserError
 
 
@@ -36,6 +37,18 @@ def read_demonstrations(
     and are counted otherwise; no usable row at all is always an error.
     """
     return _read(source, root, split, columns, strict, DEMONSTRATIONS)
+
+
+def read_judgements(
+    source: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Loaded[Judgement]:
+    """Read answers with a label that calls them good or bad. The rest as in `read_demonstrations`."""
+    return _read(source, root, split, columns, strict, JUDGEMENTS)
 
 
 def read_preferences(
@@ -145,6 +158,6 @@ def _refuse_mistakes(loaded: Loaded[Any], source: str) -> None:
     raise UserError(
         f"{source}: {len(mistakes)} of {loaded.read} rows cannot be used ({kinds})\n{shown}{more}",
         where=mistakes[0].where,
-        expected="text in every cell that is needed, and turns of known roles",
+        expected="text in every cell that is needed, turns of known roles, labels that are true or false",
         fix="mend these rows, or set data.skip_bad_rows = true to leave them out and have them counted",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from concordant.data.batches import Example
@@ -20,7 +20,7 @@ def fit_stage(
     context: Context,
     model: Any,
     examples: Sequence[Example],
-    objective: Objective,
+    objective_of: Callable[[Sequence[Example]], Objective],
     config: FitConfig,
     *,
     title: str,
@@ -34,7 +34,7 @@ def fit_stage(
     def checkpoint(_step: Step) -> Checkpoint:
         return Checkpoint(learner.state(), {})
 
-    steps = fit(learner, examples, objective, config, seed=context.seed("order"))
+    steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
     last: dict[str, float] = {}
     for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
         last = dict(step.metrics)

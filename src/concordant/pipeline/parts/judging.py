@@ -3,18 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Prompt
 from concordant.models.load import load_reward_model
 from concordant.pipeline.context import Context
-from concordant.rollout.rollout import Rollout
-from concordant.train.rewards import RewardModel
+from concordant.rollout.rollout import Rollout, Sample
+from concordant.train.config import (
+    EnsemblePartConfig,
+    FunctionPartConfig,
+    ModelPartConfig,
+    ScoredConfig,
+    ServerPartConfig,
+)
+from concordant.train.reward_sources import (
+    Ensemble,
+    FunctionReward,
+    Mix,
+    OtherRewardModel,
+    ServerReward,
+    function_named,
+)
+from concordant.train.rewards import Reward, RewardModel
+
+RewardPart = ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig
 
 
 def reward_model_of(context: Context, tokens: int) -> RewardModel:
     """The run's reward model, computing at most so many tokens at once."""
     model = load_reward_model(str(context.inputs["reward"].model)).to(context.machine.device)
     return RewardModel(model, context.template.pad_id, tokens, context.machine)
+
+
+def reward_of(context: Context, config: ScoredConfig) -> Reward:
+    """Where the policy's scores come from, as the recipe says."""
+    if not config.rewards:
+        return reward_model_of(context, config.tokens)
+    parts = {
+        name: (part.weight, _source(context, part, config.tokens)) for name, part in config.rewards.items()
+    }
+    return Mix(parts)
+
+
+def _source(context: Context, part: RewardPart, tokens: int) -> Reward:
+    def text(sample: Sample) -> str:
+        return context.template.text(sample.completion)
+
+    def model(path: str) -> Reward:
+        if not path:
+            return reward_model_of(context, tokens)
+        below = Path(context.recipe.data_root) / path
+        path = str(below) if below.is_dir() else path
+        template = Template(load_tokenizer(path))
+        loaded = load_reward_model(path).to(context.machine.device)
+        return OtherRewardModel(RewardModel(loaded, template.pad_id, tokens, context.machine), template, text)
+
+    if isinstance(part, FunctionPartConfig):
+        return FunctionReward(part.function, function_named(part.function), text)
+    if isinstance(part, ServerPartConfig):
+        return ServerReward(part.url, text, part.timeout)
+    if isinstance(part, EnsemblePartConfig):
+        return Ensemble(tuple(map(model, part.paths)), part.combine, part.spread_coef)
+    return model(part.path)
 
 
 def golds_of(context: Context, prompts: Sequence[Prompt], rollout: Rollout) -> list[float] | None:

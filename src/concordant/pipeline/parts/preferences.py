@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from concordant.data.batches import Example, Pair, Row
 from concordant.data.template import Template
 from concordant.data.types import Completion, Preference, Prompt
+from concordant.errors import UserError
+from concordant.feedback.store import Store
+from concordant.feedback.views import preferences
+from concordant.pipeline.context import Context
 
 
 def examples_of(template: Template, preferences: Iterable[Preference]) -> list[Example]:
@@ -41,3 +45,27 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
     if completion.tokens is not None:
         return completion.tokens
     return tuple(template.completion_ids(prompt.messages, completion.text))
+
+
+def split_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
+    """Training and validation pairs of the run's votes, split by prompt."""
+    with Store.open(context.store_path) as store:
+        rows = preferences(store, ties=context.recipe.feedback.ties)
+    if not rows:
+        raise UserError(
+            "there are no preferences to learn from",
+            where=str(context.store_path),
+            expected="at least one vote that prefers one completion",
+            fix="set data.preferences, or use a world with simulated labelers",
+        )
+    sides: tuple[list[Preference], list[Preference]] = ([], [])
+    for row in rows:
+        sides[context.material.validation(row.prompt)].append(row)
+    if not sides[0] or not sides[1]:
+        raise UserError(
+            f"{len(sides[0])} preferences for training and {len(sides[1])} for validation",
+            where="data.validation",
+            expected="some of each; the split goes by prompt",
+            fix="give more preferences, or change data.validation",
+        )
+    return sides

@@ -10,6 +10,7 @@ from concordant.pipeline.context import Context
 from concordant.pipeline.parts.fitting import fit_stage
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.stages.sft import demonstration_row
+from concordant.train.fit import always
 from concordant.train.objectives.sft import sft_objective
 
 
@@ -27,8 +28,7 @@ def run(context: Context) -> dict[str, float]:
     model = tiny_llama(tokenizer, context.recipe.model.embedded, context.seed("weights"))
     model.to(context.machine.device)
     examples = fit_examples(context, examples, context.limit(model), what="chats of the corpus")
-    last = fit_stage(
-        context, model, examples, sft_objective(model), context.recipe.pretrain, title="pretraining"
-    )
+    objective = always(sft_objective(model))
+    last = fit_stage(context, model, examples, objective, context.recipe.pretrain, title="pretraining")
     save_model(model, tokenizer, context.folder.model)
     return {"loss": last["loss"], "parameters": sum(p.numel() for p in model.parameters())}

@@ -22,9 +22,8 @@ from concordant.models.load import load_policy
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.judging import golds_of, reward_model_of
 from concordant.pipeline.parts.lengths import fit_examples
-from concordant.pipeline.parts.preferences import examples_of
+from concordant.pipeline.parts.preferences import examples_of, split_preferences
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
-from concordant.pipeline.stages.reward import split_preferences
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.rewards import RewardModel
 

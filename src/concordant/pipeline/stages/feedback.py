@@ -1,4 +1,4 @@
-"""Candidates from the fine-tuned model, and labelers who rank them; or the pairs that came with the data."""
+"""Candidates from the fine-tuned model, and labelers who rank them; or the votes that came with the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from concordant.data.types import Prompt
-from concordant.feedback.imports import import_preferences
+from concordant.feedback.imports import import_judgements, import_preferences
 from concordant.feedback.labelers import collect
 from concordant.feedback.simulated import simulated_labelers
 from concordant.feedback.store import Store
@@ -23,10 +23,11 @@ CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on
 def run(context: Context) -> dict[str, Any]:
     """Fill the run's feedback store."""
     with Store.open(context.store_path) as store:
-        given = context.material.preferences()
-        if given:
+        pairs, judged = context.material.preferences(), context.material.judgements()
+        if pairs or judged:
             with context.timed("store"):
-                import_preferences(store, given, labeler="imported")
+                import_preferences(store, pairs, labeler="imported")
+                import_judgements(store, judged, labeler="imported")
         else:
             sample_candidates(context, store)
             ask_labelers(context, store)
@@ -35,13 +36,12 @@ def run(context: Context) -> dict[str, Any]:
 
 def sample_candidates(context: Context, store: Store) -> None:
     """Sample completions of the prompts and make a ranking task of each prompt's."""
-    settings, recipe = context.recipe.feedback, context.recipe
+    settings = context.recipe.feedback
     path = context.model_path(context.start)
     model = load_policy(path).to(context.machine.device)
-    limit = recipe.policy.completion if recipe.policy else 64
-    sampler = sampler_of(context, model, completion=limit, temperature=settings.temperature)
+    sampler = sampler_of(context, model, completion=settings.completion, temperature=settings.temperature)
     prompts = _repeated(context.material.prompts(), settings.prompts)
-    asked = with_ids(context, prompts, model, limit)
+    asked = with_ids(context, prompts, model, settings.completion)
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
     sampled = context.folder.path / "sampled.json"
     known = read_json(sampled) or {}

@@ -9,6 +9,7 @@ from concordant.models.load import load_policy, save_model
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.lengths import fit_examples
+from concordant.train.fit import always
 from concordant.train.objectives.sft import sft_objective
 
 
@@ -22,7 +23,7 @@ def run(context: Context) -> dict[str, float]:
     rows = [demonstration_row(context.template, demo, limit) for demo in demos]
     examples = fit_examples(context, [Example((row,)) for row in rows], limit, what="demonstrations")
     model = with_adapter(context, model)
-    last = fit_stage(context, model, examples, sft_objective(model), recipe.sft, title="fine-tuning")
+    last = fit_stage(context, model, examples, always(sft_objective(model)), recipe.sft, title="fine-tuning")
     save_model(model, context.tokenizer, context.folder.model)
     return {"loss": last["loss"], "rows": len(examples)}
 

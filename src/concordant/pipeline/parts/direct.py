@@ -1,0 +1,43 @@
+"""Optimising the policy directly on preferences: DPO and its relatives, KTO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concordant.models.load import load_policy, reference_of, save_model
+from concordant.pipeline.context import Context
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
+from concordant.pipeline.parts.judgements import judged_examples
+from concordant.pipeline.parts.lengths import fit_examples
+from concordant.pipeline.parts.preferences import examples_of, split_preferences
+from concordant.pipeline.parts.reference import with_reference
+from concordant.train.config import DirectPolicyConfig, DPOConfig, IPOConfig, KTOConfig
+from concordant.train.fit import always
+from concordant.train.objectives.direct import pair_objective
+from concordant.train.objectives.kto import kto_objective
+
+
+def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
+    """Fit the policy to the preferences, or to judgements, and leave it as a transformers folder."""
+    policy = load_policy(context.model_path(context.start)).to(context.machine.device)
+    reference = reference_of(policy, context.model_path(context.start))
+    limit = context.limit(policy)
+    if isinstance(config, KTOConfig):
+        examples = judged_examples(context, limit)
+    else:
+        training, _ = split_preferences(context)
+        examples = fit_examples(context, examples_of(context.template, training), limit, what="preferences")
+    if isinstance(config, DPOConfig | IPOConfig | KTOConfig):
+        # While the policy still is its reference: its log-probabilities are those of the reference for good.
+        examples = with_reference(context, reference, examples, config.tokens)
+    policy = with_adapter(context, policy)
+
+    if isinstance(config, KTOConfig):
+        pad_id = context.template.pad_id
+        objective_of = kto_objective(policy, config, pad_id=pad_id, machine=context.machine)
+    else:
+        objective_of = always(pair_objective(policy, config))
+    title = config.algorithm.upper()
+    last = fit_stage(context, policy, examples, objective_of, config, title=title)
+    save_model(policy, context.tokenizer, context.folder.model)
+    return {**last, "examples": len(examples)}

@@ -1,0 +1,122 @@
+"""Optimising the policy on its own samples: PPO and its critic-free relatives, against the reward model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from concordant.core.kl import AdaptiveKL, FixedKL
+from concordant.data.types import Prompt
+from concordant.models.critic import Critic, SharedCritic, TrunkCritic
+from concordant.models.forward import bare
+from concordant.models.load import load_policy, reference_of, save_model
+from concordant.pipeline.context import Context
+from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
+from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_of
+from concordant.pipeline.parts.sampling import sampler_of, with_ids
+from concordant.rollout.inline import InlineSampler
+from concordant.train.checkpoint import Checkpoint
+from concordant.train.config import PPOConfig
+from concordant.train.improve import improve
+from concordant.train.improver import Improver, Models, OnPolicy
+from concordant.train.learner import Group
+from concordant.train.rewards import Reward, ScoreNorm, checked
+from concordant.train.step import Step
+
+NORM_SAMPLES = 512  # completions of the reference that fix the score normalisation
+SHOWN = 4  # completions per rollout kept for people
+
+
+def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
+    """Improve the policy and leave it as a transformers folder."""
+    start = context.model_path(context.start)
+    policy = with_adapter(context, load_policy(start).to(context.machine.device))
+    reward = reward_of(context, config)
+    sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
+    prompts = with_ids(context, context.material.prompts(), policy, config.completion)
+    norm = reference_scores(sampler, reward, prompts, config, seed=context.seed("score norm"))
+    groups = [Group("policy", policy, config.optimizer.lr)]
+    critic = None
+    if isinstance(config, PPOConfig):
+        critic = make_critic(context, policy, norm, config).to(context.machine.device)
+        groups.append(Group("critic", critic, config.critic_lr or config.optimizer.lr))
+    total = config.updates * config.epochs * config.minibatches
+    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    models = Models(policy, reference_of(policy, start), critic)
+    seed = context.seed("updates")
+    improver = Improver(models, learner, make_controller(config), norm, config, seed=seed)
+    facts = resume(context, learner)
+    improver.load_state(facts.get("improver"))
+
+    def checkpoint(_step: Step) -> Checkpoint:
+        facts = {"optimizer_steps": learner.steps, "improver": improver.state()}
+        return Checkpoint(learner.state(), facts)
+
+    steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))
+    title = config.algorithm.upper()
+    last: dict[str, float] = {}
+    for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
+        last = dict(step.metrics)
+        context.folder.append(context.folder.samples, shown(context, step))
+    save_model(policy, context.tokenizer, context.folder.model)
+    return {"score_mean": norm.mean, "score_std": norm.std, **last}
+
+
+def reference_scores(
+    sampler: InlineSampler,
+    reward: Reward,
+    prompts: list[tuple[Prompt, tuple[int, ...]]],
+    config: OnPolicy,
+    *,
+    seed: int,
+) -> ScoreNorm:
+    """Mean and deviation of the scores of the reference's own completions; the policy still is the reference."""
+    if config.score_norm == "none":
+        return ScoreNorm()
+    asked = [prompts[i % len(prompts)] for i in range(NORM_SAMPLES)]
+    rollout = sampler.sample([ids for _, ids in asked], seed=seed)
+    questions = [prompt for prompt, _ in asked]
+    scores = checked(reward.score(questions, rollout), questions, rollout)
+    return ScoreNorm.of(scores.values[scores.known])
+
+
+def make_controller(config: OnPolicy) -> FixedKL | AdaptiveKL:
+    """The coefficient of the KL penalty: fixed, or steered towards a target."""
+    if config.kl_target is None:
+        return FixedKL(config.kl_coef)
+    return AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+
+
+def make_critic(context: Context, policy: Any, norm: ScoreNorm, config: PPOConfig) -> Critic:
+    """The critic the recipe asks for."""
+    if config.critic == "shared":
+        return SharedCritic(bare(policy).config.get_text_config().hidden_size)
+    model = reward_model_of(context, config.tokens).model
+    if config.rewards:
+        return TrunkCritic(model)  # its scores are on a scale of their own: the head learns the shift
+    return TrunkCritic(model, score_mean=norm.mean, score_std=norm.std)
+
+
+def with_gold(context: Context, step: Step) -> Step:
+    """The step with the mean gold reward of its rollout, where a world knows it."""
+    assert step.rollout is not None
+    golds = golds_of(context, step.prompts, step.rollout)
+    if golds is None:
+        return step
+    metrics = {**step.metrics, "objective/gold": sum(golds) / len(golds)}
+    return replace(step, metrics=metrics)
+
+
+def shown(context: Context, step: Step) -> list[dict[str, Any]]:
+    """A few completions of the step's rollout, for people."""
+    assert step.rollout is not None
+    return [
+        {
+            "step": step.number,
+            "prompt": [m.as_dict() for m in step.prompts[sample.prompt].messages],
+            "completion": context.template.text(sample.completion),
+            "score": score,
+            "ended": sample.ended,
+        }
+        for sample, score in list(zip(step.rollout.samples, step.scores, strict=True))[:SHOWN]
+    ]

@@ -1,0 +1,94 @@
+"""Log-probabilities of the reference, computed once for all rows and kept in the stage's folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from concordant.data.batches import Example, Row, micro_batches
+from concordant.files import settle
+from concordant.models.load import Reference
+from concordant.pipeline.context import Context
+from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from concordant.train.objectives.direct import completion_logprobs
+
+FOLDER = "reference"
+
+
+def with_reference(
+    context: Context, reference: Reference, examples: Sequence[Example], tokens: int
+) -> list[Example]:
+    """The examples with the reference's log-probabilities in all their rows.
+
+    They are taken from the stage's folder where they were computed for these tokens before: the stage is keyed
+    by its model already, so the tokens are all that can differ.
+    """
+    rows = list(_rows(examples))
+    folder = context.folder.path / FOLDER
+    settle(folder)
+    key = _key(rows)
+    known = load_checkpoint(folder)
+    if known is None or known.facts.get("key") != key:
+        known = Checkpoint({"logprobs": _logprobs(context, reference, rows, tokens)}, {"key": key})
+        save_checkpoint(folder, known)
+    flat = known.tensors["logprobs"].tolist()
+    found = _with_logprobs(rows, flat)
+    return [
+        replace(
+            example,
+            rows=tuple(next(found) for _ in example.rows),
+            mismatched=None if example.mismatched is None else next(found),
+        )
+        for example in examples
+    ]
+
+
+def _rows(examples: Sequence[Example]) -> Iterator[Row]:
+    """All rows of the examples, in the order in which they are put back."""
+    for example in examples:
+        yield from example.rows
+        if example.mismatched is not None:
+            yield example.mismatched
+
+
+def _with_logprobs(rows: Sequence[Row], flat: Sequence[float]) -> Iterator[Row]:
+    begin = 0
+    for row in rows:
+        end = begin + len(row.completion)
+        yield replace(row, ref_logprobs=tuple(flat[begin:end]))
+        begin = end
+
+
+def _key(rows: Sequence[Row]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr((row.prompt, row.completion)).encode())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def _logprobs(context: Context, reference: Reference, rows: Sequence[Row], tokens: int) -> torch.Tensor:
+    """Log-probabilities of all completion tokens, those of one row after the other, in one flat tensor."""
+    found = [torch.zeros(len(row.completion)) for row in rows]
+    single = [Example((row,)) for row in rows]
+    title = "reference"
+    done = 0
+    with (
+        context.timed("reference") as timer,
+        context.reporter.activity(title, len(rows), "rows") as progress,
+        reference.active(),
+    ):
+        for batch in micro_batches(single, tokens, context.template.pad_id):
+            moved = batch.to(context.machine.device)
+            with context.machine.autocast():
+                logprobs = completion_logprobs(reference.model, moved).float().cpu()
+            for at, index in enumerate(batch.index_B.tolist()):
+                found[index] = logprobs[at, : len(found[index])]
+            done += len(batch.index_B)
+            progress.to(done)
+            context.stop.check()
+        timer.tokens = sum(row.length for row in rows)
+    return torch.cat(found)

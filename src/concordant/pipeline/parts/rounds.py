@@ -1,0 +1,51 @@
+"""Optimising the policy in rounds: on the best of its own samples, or on pairs of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concordant.models.load import load_policy, reference_of, save_model
+from concordant.pipeline.context import Context
+from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
+from concordant.pipeline.parts.judging import reward_of
+from concordant.pipeline.parts.on_policy import shown, with_gold
+from concordant.pipeline.parts.sampling import sampler_of, with_ids
+from concordant.train.checkpoint import Checkpoint
+from concordant.train.config import BestOfNConfig, DPOConfig, OnlineDPOConfig
+from concordant.train.learner import Group, Objective
+from concordant.train.objectives.direct import pair_objective
+from concordant.train.objectives.sft import sft_objective
+from concordant.train.refine import Keep, best, best_and_worst, refine
+from concordant.train.step import Step
+
+
+def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[str, Any]:
+    """Refine the policy round by round and leave it as a transformers folder."""
+    start = context.model_path(context.start)
+    policy = with_adapter(context, load_policy(start).to(context.machine.device))
+    reward = reward_of(context, config)
+    sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
+    prompts = with_ids(context, context.material.prompts(), policy, config.completion)
+    total = config.rounds * config.steps_per_round
+    groups = [Group("policy", policy, config.optimizer.lr)]
+    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    keep: Keep = best
+    objective: Objective = sft_objective(policy)
+    if isinstance(config, OnlineDPOConfig):
+        keep = best_and_worst
+        objective = pair_objective(policy, DPOConfig(beta=config.beta), reference_of(policy, start))
+    done = int(resume(context, learner).get("step", 0))
+
+    def checkpoint(_step: Step) -> Checkpoint:
+        return Checkpoint(learner.state(), {"optimizer_steps": learner.steps})
+
+    given = (learner, sampler, reward, prompts, keep, objective, config)
+    steps = refine(*given, seed=context.seed("rounds"), done=done)
+    watched = (with_gold(context, step) for step in steps)
+    last: dict[str, float] = {}
+    title = config.algorithm.upper()
+    for step in context.follow(watched, title=title, every=config.checkpoint, checkpoint=checkpoint):
+        last = dict(step.metrics)
+        context.folder.append(context.folder.samples, shown(context, step))
+    save_model(policy, context.tokenizer, context.folder.model)
+    return last

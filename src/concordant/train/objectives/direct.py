@@ -1,0 +1,135 @@
+"""Direct preference optimisation: the policy learns from pairs, without a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concordant.core import direct
+from concordant.core.logprobs import sequence_logprob, token_logprobs
+from concordant.data.batches import Counts, MicroBatch
+from concordant.models.forward import completion_logits
+from concordant.models.load import Reference
+from concordant.train.config import DPOConfig, IPOConfig, ORPOConfig, PairConfig, SimPOConfig
+from concordant.train.learner import Objective
+
+DPO_LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "sigmoid": direct.sigmoid_loss,
+    "hinge": direct.hinge_loss,
+    "exo_pair": direct.exo_pair_loss,
+    "nca_pair": direct.nca_pair_loss,
+    "bco_pair": direct.bco_pair_loss,
+    "sppo_hard": direct.sppo_hard_loss,
+    "apo_zero": direct.apo_zero_loss,
+    "apo_down": direct.apo_down_loss,
+    "discopop": direct.discopop_loss,
+}
+DIVERGENCES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "reverse_kl": lambda ratio: ratio,
+    "forward_kl": direct.forward_kl_ratio,
+    "jensen_shannon": direct.jensen_shannon_ratio,
+    "alpha": direct.alpha_ratio,
+}
+
+
+def pair_objective(policy: Any, config: PairConfig, reference: Reference | None = None) -> Objective:
+    """The loss of `config.algorithm` on every pair of an example, weighted; each row is read once.
+
+    DPO and IPO compare with a reference: with the log-probabilities that came with the rows, or with those of
+    `reference`, computed on the spot. ORPO and SimPO have none.
+    """
+    loss_of = pair_loss(config)
+
+    def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
+        logprobs = completion_logprobs(policy, batch)
+        worth = worths(logprobs, batch, config, reference)
+        c, r = worth[batch.chosen_M], worth[batch.rejected_M]
+        p = smoothed(batch.p_chosen_M, config)
+        loss = direct.weighted_mean(direct.expected(loss_of, c, r, p), counts.pairs, batch.weight_M)
+        metrics = {"reward/accuracy": _mean(_won(c, r, batch.p_chosen_M), batch, counts)}
+        if config.nll_coef:
+            totals = -sequence_logprob(logprobs, batch.loss_mask_BC)[batch.chosen_M]
+            nll = direct.weighted_mean(totals, counts.chosen_tokens, batch.weight_M)
+            loss = loss + config.nll_coef * nll
+            metrics["policy/nll"] = nll
+        totals_B = sequence_logprob(logprobs, batch.loss_mask_BC).detach()
+        metrics |= {
+            "reward/margin": _mean(config.beta * (c - r), batch, counts),
+            "reward/chosen": _mean(config.beta * c, batch, counts),
+            "reward/rejected": _mean(config.beta * r, batch, counts),
+            "policy/logprob_chosen": _mean(totals_B[batch.chosen_M], batch, counts),
+            "policy/logprob_rejected": _mean(totals_B[batch.rejected_M], batch, counts),
+        }
+        return loss, metrics
+
+    return objective
+
+
+def pair_loss(config: PairConfig) -> direct.PairLoss:
+    """The loss of a pair as a function of what both completions are worth."""
+    if isinstance(config, IPOConfig):
+        return partial(direct.ipo_loss, beta=config.beta)
+    if isinstance(config, SimPOConfig):
+        return partial(direct.simpo_loss, beta=config.beta, gamma=config.gamma)
+    if isinstance(config, ORPOConfig):
+        return lambda c, r: config.beta * direct.orpo_odds_loss(c, r)
+    loss = partial(DPO_LOSSES[config.loss], beta=config.beta)
+    return direct.robust(loss, config.flip_rate) if config.flip_rate else loss
+
+
+def worths(logprobs: Tensor, batch: MicroBatch, config: PairConfig, reference: Reference | None) -> Tensor:
+    """What each row is worth to the policy, (B,): its log-ratio to the reference, or its mean log-probability."""
+    mask = batch.loss_mask_BC
+    lengths = mask.sum(1).clamp(min=1)
+    if not isinstance(config, DPOConfig | IPOConfig):
+        return sequence_logprob(logprobs, mask) / lengths
+    ratios = logprobs - reference_logprobs(batch, reference)
+    if isinstance(config, DPOConfig) and config.length_alpha != 1.0:
+        total = direct.length_desensitised(ratios, mask, _shared_length(batch), alpha=config.length_alpha)
+    else:
+        total = sequence_logprob(ratios, mask)
+    if config.per_token:
+        total = total / lengths
+    return DIVERGENCES[config.divergence](total) if isinstance(config, DPOConfig) else total
+
+
+def smoothed(p_chosen: Tensor, config: PairConfig) -> Tensor:
+    """Soft labels, moved towards one half by the share of labels taken to be wrong (conservative DPO)."""
+    epsilon = config.label_smoothing if isinstance(config, DPOConfig) else 0.0
+    return p_chosen * (1 - epsilon) + (1 - p_chosen) * epsilon
+
+
+def completion_logprobs(model: Any, batch: MicroBatch) -> Tensor:
+    """Log-probabilities of the completion tokens at temperature 1, (B, C)."""
+    logits, _ = completion_logits(model, batch.ids_BT, batch.attention_BT, batch.start)
+    return token_logprobs(logits, batch.completion_BC)
+
+
+def reference_logprobs(batch: MicroBatch, reference: Reference | None) -> Tensor:
+    """Log-probabilities of the reference, (B, C): those of the rows, or computed on the spot."""
+    if reference is None:
+        return batch.ref_logprobs_BC
+    with torch.no_grad(), reference.active():
+        return completion_logprobs(reference.model, batch)
+
+
+def _shared_length(batch: MicroBatch) -> Tensor:
+    """Tokens of the shorter completion of the pair that a row stands in, (B,)."""
+    lengths = batch.loss_mask_BC.sum(1)
+    shared = lengths.clone()
+    for side, other in ((batch.chosen_M, batch.rejected_M), (batch.rejected_M, batch.chosen_M)):
+        shared.scatter_reduce_(0, side, lengths[other], "amin")
+    return shared
+
+
+def _won(c: Tensor, r: Tensor, p_chosen: Tensor) -> Tensor:
+    """1 where a pair is ranked as labelled, half for a tie of the policy or of the labels."""
+    return 0.5 * (1.0 + torch.sign(c - r).detach() * torch.sign(p_chosen - 0.5))
+
+
+def _mean(values: Tensor, batch: MicroBatch, counts: Counts) -> Tensor:
+    return (values.detach() * batch.weight_M).sum() / counts.pairs

@@ -1,0 +1,57 @@
+"""KTO: completions judged one by one, each against how far the policy has drifted on average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concordant.core import direct
+from concordant.core.logprobs import sequence_logprob
+from concordant.data.batches import Counts, Example, MicroBatch, micro_batches
+from concordant.models.hardware import Machine
+from concordant.models.load import Reference
+from concordant.train.config import KTOConfig
+from concordant.train.learner import Objective
+from concordant.train.objectives.direct import completion_logprobs, reference_logprobs
+
+
+def kto_objective(
+    policy: Any, config: KTOConfig, *, pad_id: int, machine: Machine, reference: Reference | None = None
+) -> Callable[[Sequence[Example]], Objective]:
+    """From the examples of an optimiser step to its objective.
+
+    The baseline z is the mean log-ratio of completions that answer another prompt (`Example.mismatched`), over
+    the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from.
+    """
+
+    def prepared(examples: Sequence[Example]) -> Objective:
+        mismatched = [Example((one.mismatched,)) for one in examples if one.mismatched is not None]
+        batches = (batch.to(machine.device) for batch in micro_batches(mismatched, config.tokens, pad_id))
+        with torch.no_grad(), machine.autocast():
+            z = direct.kto_baseline(torch.cat([log_ratio(policy, batch, reference) for batch in batches]))
+
+        def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
+            ratio = log_ratio(policy, batch, reference)
+            good = batch.desirable_B
+            loss_B = direct.kto_loss(ratio, good, z, beta=config.beta)
+            weight = torch.where(good, config.desirable_weight, config.undesirable_weight)
+            loss = direct.weighted_mean(loss_B, counts.sequences, weight * batch.row_weight_B)
+            reward = config.beta * ratio.detach()
+            return loss, {
+                "reward/desirable": reward[good].sum() / max(1.0, counts.desirable),
+                "reward/undesirable": reward[~good].sum() / max(1.0, counts.sequences - counts.desirable),
+                "objective/kl": z * len(batch.ids_BT) / counts.sequences,
+            }
+
+        return objective
+
+    return prepared
+
+
+def log_ratio(policy: Any, batch: MicroBatch, reference: Reference | None) -> Tensor:
+    """log pi - log reference of each completion, (B,)."""
+    ratios = completion_logprobs(policy, batch) - reference_logprobs(batch, reference)
+    return sequence_logprob(ratios, batch.loss_mask_BC)

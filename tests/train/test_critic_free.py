@@ -1,0 +1,151 @@
+"""The relatives of PPO without a critic: the same loop, other advantages, nothing wasted on groups that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from loops import SMALL, Given, Improvement, Pays
+from torch import Tensor
+
+from concordant.core.advantages import leave_one_out
+from concordant.data.types import Prompt
+from concordant.rollout.rollout import Rollout
+from concordant.train.config import CRITIC_FREE, CriticFreeConfig, OptimizerConfig
+from concordant.train.improver import estimate, freeze
+from concordant.train.rewards import ScoreNorm
+from tinies import assert_close, gradients, same
+
+
+def critic_free(algorithm: str, **changed: Any) -> CriticFreeConfig:
+    lr = changed.pop("lr", 1e-3)
+    plain = {k: v for k, v in SMALL.items() if k in CriticFreeConfig.model_fields}
+    optimizer = OptimizerConfig(lr=lr, schedule="constant")
+    group = {} if algorithm == "reinforce++" else {"group": 4}
+    settings = plain | group | {"overlong_buffer": 2, "optimizer": optimizer} | changed
+    return CriticFreeConfig(**{"algorithm": algorithm, "epochs": 1, **settings})
+
+
+@dataclass(frozen=True)
+class OnlySome:
+    """Pays for a token, but nothing in reply to prompts that end in an even token: those groups are flat."""
+
+    token: int
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
+        paid = Pays(self.token).score(prompts, rollout)
+        odd = torch.tensor([s.prompt_ids[-1] % 2 for s in rollout.samples])
+        return paid * odd
+
+
+@pytest.mark.parametrize("algorithm", CRITIC_FREE)
+def test_step_zero_is_exact(algorithm: str, folders: dict[str, str]) -> None:
+    """first_step_ratio_is_one, initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108"""
+    run = Improvement(folders["llama"], critic_free(algorithm, temperature=0.7), reward=Pays(11))
+    metrics = run.run(until=1)[0].metrics
+    assert metrics["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
+    assert abs(metrics["objective/kl"]) <= 1e-5
+    assert metrics["rollout/logprob_gap"] <= 1e-5
+    later = run.run(done=1, until=2)[0].metrics
+    assert abs(later["objective/kl"]) > 1e-5, "afterwards the policy has left its reference"
+
+
+@pytest.mark.parametrize("algorithm", CRITIC_FREE)
+def test_every_algorithm_learns_what_pays(algorithm: str, folders: dict[str, str]) -> None:
+    """One token pays, by a known rule; within 25 rollouts most of what is said is that token."""
+    config = critic_free(
+        algorithm,
+        updates=25,
+        batch=64,
+        epochs=2,
+        kl_coef=0.0,
+        lr=2e-2,
+        missing_eos_penalty=0.0,
+        overlong_buffer=0,
+    )
+    run = Improvement(folders["mild"], config, reward=Pays(11), norm=ScoreNorm(0.1, 0.2))
+    scores = [step.metrics["objective/score"] for step in run.run()]
+    assert scores[0] < 0.15
+    assert sum(scores[-3:]) / 3 > 0.5
+
+
+def test_completions_of_flat_groups_cost_no_forward_pass_and_change_nothing(folders: dict[str, str]) -> None:
+    """zero_variance_and_single_member_groups: https://github.com/NVIDIA-NeMo/RL/issues/1519"""
+    config = critic_free("grpo", kl_coef=0.0, batch=24, updates=1)
+    run = Improvement(folders["llama"], config, reward=OnlySome(11))
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:6]], samples=4, seed=1)
+    scores = OnlySome(11).score([], rollout)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    targets, _ = estimate(rollout, scores, frozen, ScoreNorm(), 0.0, config)
+    flat = 24 - len(targets.pulling)
+    assert 4 <= flat <= 20
+    improver = run.improver()
+    seen = []
+    for pulling in (targets.pulling, frozenset(range(24))):
+        run.policy.zero_grad(set_to_none=True)
+        metrics = improver._backward(frozen, replace(targets, pulling=pulling), range(24))
+        seen.append((metrics, gradients(run.policy)))
+    assert_close(seen[0][1], seen[1][1])
+    for name in ("loss", "policy/loss", "policy/ratio"):
+        assert seen[0][0][name] == pytest.approx(seen[1][0][name], abs=1e-6)
+
+
+def test_dynamic_sampling_replaces_groups_that_agree(folders: dict[str, str]) -> None:
+    """DAPO, arXiv:2503.14476, section 3.2"""
+
+    def run(times: int) -> Any:
+        config = critic_free("dapo", batch=24, updates=2, dynamic_sampling=times, lr=1e-5)
+        return Improvement(folders["llama"], config, reward=OnlySome(11)).run()
+
+    def flat(step: Any) -> int:
+        groups = torch.tensor(step.scores).view(-1, 4)
+        return sum(len(set(group.tolist())) == 1 for group in groups)
+
+    without, with_more = run(0), run(4)
+    assert sum(map(flat, with_more)) < sum(map(flat, without))
+    for step in with_more:
+        assert len(step.rollout.samples) == 24
+        assert [s.prompt for s in step.rollout.samples] == [i for i in range(6) for _ in range(4)]
+        for sample, score in zip(step.rollout.samples, step.scores, strict=True):
+            assert score == 0 or sample.prompt_ids[-1] % 2
+
+
+def test_the_open_form_is_the_loop(folders: dict[str, str]) -> None:
+    """`improver.step(rollout, scores)` with own sampling and scores moves the policy as `improve` does."""
+    config = critic_free("rloo", updates=2, batch=16)
+    whole = Improvement(folders["llama"], config, reward=Pays(11))
+    steps = whole.run()
+    mine = Improvement(folders["llama"], config)
+    improver = mine.improver()
+    for step in steps:
+        metrics = improver.step(step.rollout, list(step.scores))
+        assert metrics == pytest.approx(step.metrics)
+    assert same(mine.weights(), whole.weights())
+
+
+def test_advantages_are_those_of_the_group_with_the_penalty_inside(folders: dict[str, str]) -> None:
+    config = critic_free("rloo", batch=16, kl_coef=0.3, overlong_buffer=0, missing_eos_penalty=0.5)
+    run = Improvement(folders["llama"], config)
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:4]], samples=4, seed=2)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    moved = replace(frozen, ref_logprobs=frozen.ref_logprobs - 0.1 * frozen.loss_mask)
+    scores = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    targets, _ = estimate(rollout, scores, moved, ScoreNorm(0.2, 2.0), 0.3, config)
+    rewards = [
+        (float(score) - 0.2) / 2.0 - 0.5 * (not s.ended) - 0.3 * 0.1 * len(s.completion)
+        for s, score in zip(rollout.samples, scores, strict=True)
+    ]
+    expected = leave_one_out(torch.tensor(rewards), torch.tensor([s.prompt for s in rollout.samples]))
+    for row, wanted, mask in zip(targets.advantages, expected, frozen.loss_mask, strict=True):
+        torch.testing.assert_close(row[mask], wanted.expand(int(mask.sum())), atol=1e-5, rtol=1e-4)
+        assert not row[~mask].any()
+
+
+def test_a_critic_belongs_to_ppo_alone(folders: dict[str, str]) -> None:
+    run = Improvement(folders["llama"], critic_free("rloo"), reward=Given(torch.zeros(12)))
+    run.models = replace(run.models, critic=object())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="critic"):
+        run.improver()
