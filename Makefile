@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PARITY := .parity/.ready
 
-.PHONY: help demo test lint acceptance format docs style clean
+.PHONY: help demo test lint acceptance parity format docs style clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +12,7 @@ help:
 	@echo "make test        lint and the test suite"
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about ten minutes)"
+	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "concordant needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11")'
@@ -33,6 +35,25 @@ test: lint
 acceptance: $(READY)
 	@$(BIN)/python -m pytest -m acceptance -s tests/acceptance
 
+# Two versions of TRL: the newest, and in a folder of its own the last one that has PPO.
+$(PARITY): pyproject.toml constraints.txt tests/parity/requirements.txt tests/parity/requirements-ppo.txt
+	@test -x .parity/bin/python || $(PYTHON) -m venv .parity
+	.parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.parity/bin/python -m pip install --quiet --disable-pip-version-check -r tests/parity/requirements.txt -e .
+	.parity/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target .parity/trl-1.12.0 -r tests/parity/requirements-ppo.txt
+	@touch $(PARITY)
+
+PARITY_TESTS := OMP_NUM_THREADS=1 .parity/bin/python -m pytest -m parity --disable-warnings
+
+parity: $(PARITY)
+	@rm -rf .parity/results
+	@failed=0; \
+	$(PARITY_TESTS) tests/parity --ignore tests/parity/test_parity_ppo.py || failed=1; \
+	PYTHONPATH=.parity/trl-1.12.0 $(PARITY_TESTS) tests/parity/test_parity_ppo.py || failed=1; \
+	.parity/bin/python benchmarks/parity.py || failed=1; \
+	exit $$failed
+
 style: $(READY)
 	@$(BIN)/python benchmarks/style.py
 
@@ -43,4 +64,4 @@ format: $(READY)
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .parity build dist .pytest_cache .mypy_cache .ruff_cache

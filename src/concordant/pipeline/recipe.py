@@ -180,7 +180,7 @@ def sections_of(annotation: Any) -> list[type[BaseModel]]:
 
 def algorithms_of(section: type[BaseModel]) -> tuple[str, ...]:
     """The names that pick this class among several; none where there is no choice."""
-    field = section.model_fields.get("algorithm")
+    field = section.model_fields.get("algorithm") or section.model_fields.get("kind")
     return () if field is None else get_args(field.annotation)
 
 
@@ -192,13 +192,20 @@ def _walk(loc: Iterable[str]) -> tuple[tuple[str, ...], type[BaseModel]]:
     place: list[str] = []
     section: type[BaseModel] = Recipe
     choices: list[type[BaseModel]] = []
+    named: list[type[BaseModel]] = []  # what stands under the free names of a table such as [compare]
     for part in loc:
         chosen = [choice for choice in choices if part in algorithms_of(choice)]
         if chosen:
             section, choices = chosen[0], []
             continue
         place.append(part)
+        if named:
+            section, choices, named = named[0], named, []
+            continue
         field = section.model_fields.get(part)
-        choices = [] if field is None else sections_of(field.annotation)
+        annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict:
+            named = sections_of(get_args(annotation)[1])
+        choices = sections_of(annotation)
         section = choices[0] if choices else section
     return tuple(place), section

@@ -368,6 +368,17 @@ class DPOConfig(DirectConfig):
     length_alpha: float = Field(1.0, ge=0, le=1)
     """Weight of the tokens beyond the shorter completion of a pair (LD-DPO, arXiv:2409.06411)."""
 
+    @field_validator("divergence")
+    @classmethod
+    def _needs_a_difference(cls, divergence: str, info: ValidationInfo) -> str:
+        # The reward of another divergence is known up to a term of the prompt, which cancels in differences alone.
+        apart = ("nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down")
+        if divergence != "reverse_kl" and info.data.get("loss") in apart:
+            raise ValueError(
+                f"reverse_kl as the divergence of the loss {info.data['loss']}, which looks at each side"
+            )
+        return divergence
+
 
 class IPOConfig(DirectConfig):
     """Identity preference optimisation: margins are regressed on, so labels need no noise (arXiv:2310.12036)."""

@@ -92,9 +92,9 @@ def worths(logprobs: Tensor, batch: MicroBatch, config: PairConfig, reference: R
         total = direct.length_desensitised(ratios, mask, _shared_length(batch), alpha=config.length_alpha)
     else:
         total = sequence_logprob(ratios, mask)
-    if config.per_token:
-        total = total / lengths
-    return DIVERGENCES[config.divergence](total) if isinstance(config, DPOConfig) else total
+    if isinstance(config, DPOConfig):
+        total = DIVERGENCES[config.divergence](total)  # of the whole completion, before any mean
+    return total / lengths if config.per_token else total
 
 
 def smoothed(p_chosen: Tensor, config: PairConfig) -> Tensor:
