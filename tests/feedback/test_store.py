@@ -91,6 +91,19 @@ def test_votes_and_audit_refuse_change(store: Store, statement: str) -> None:
     assert store.counts()["votes"] == 1
 
 
+def test_fits_of_labelers_stand_beside_each_other_and_are_kept(store: Store) -> None:
+    ada = store.add_labeler("ada", "human")
+    insert = "INSERT INTO labeler_fit (fit, labeler, reliability, n, created) VALUES (?, ?, ?, 10, 0)"
+    with store.writing() as connection:
+        for fit, reliability in (("first", 0.9), ("second", 0.8)):
+            connection.exec_driver_sql(insert, (fit, ada, reliability))
+    for statement in ("UPDATE labeler_fit SET n = 0", "DELETE FROM labeler_fit"):
+        with pytest.raises(IntegrityError, match="kept for ever"), store.writing() as connection:
+            connection.exec_driver_sql(statement)
+    with pytest.raises(IntegrityError, match="UNIQUE"), store.writing() as connection:
+        connection.exec_driver_sql(insert, ("first", ada, 0.1))
+
+
 def test_votes_for_nothing_are_refused(store: Store) -> None:
     with pytest.raises(IntegrityError, match="FOREIGN KEY"), store.writing() as connection:
         connection.exec_driver_sql(

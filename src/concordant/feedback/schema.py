@@ -1,7 +1,7 @@
 """The tables of the feedback store: prompts, completions, tasks, leases, and votes that are kept for ever.
 
 Ids are text, times are UTC milliseconds. What a person said is only ever appended: triggers refuse UPDATE
-and DELETE on votes, adjudications, events and the audit trail; a correction is a new row that supersedes
+and DELETE on votes, adjudications, events, fits and the audit trail; a correction is a new row that supersedes
 the old one.
 """
 
@@ -199,6 +199,29 @@ Index(
 Index("ix_vote_task", vote.c.task, vote.c.labeler, vote.c["pass"])
 Index("ix_vote_labeler", vote.c.labeler)
 
+labeler_fit = Table(  # what an aggregation estimated of each labeler; a later one adds rows of its own
+    "labeler_fit",
+    metadata,
+    Column("fit", Text, primary_key=True),
+    Column("labeler", Text, ForeignKey("labeler.id"), primary_key=True),
+    Column("reliability", Float, nullable=False),  # probability of not voting at random
+    Column("quality", Float),  # probability of agreeing with the estimated truth
+    Column("n", Integer, nullable=False),  # votes it rests on
+    _created(),
+)
+
+judge_cache = (
+    Table(  # answers of judges by the hash of what they were asked, so that no question is paid for twice
+        "judge_cache",
+        metadata,
+        Column("key", Text, primary_key=True),
+        _json("request"),
+        _json("result"),
+        _json("usage", nullable=True),
+        _created(),
+    )
+)
+
 adjudication = Table(
     "adjudication",
     metadata,
@@ -250,5 +273,5 @@ def _append_only(table: Table) -> None:
         event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 
-for _table in (vote, adjudication, event_table, audit):
+for _table in (vote, adjudication, event_table, audit, labeler_fit):
     _append_only(_table)
