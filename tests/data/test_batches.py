@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -105,12 +106,15 @@ def test_examples_are_sorted_by_length() -> None:
 
 def test_completions_start_in_one_column_with_padding_on_both_sides() -> None:
     rows = [Row((5,), (6, 7, 8), (), (-1.0, -2.0, -3.0)), Row((9, 10, 11), (12,), (False,))]
+    assert collate(rows, PAD).ref_logprobs_BC is None, "zeros would look like log-probabilities"
+    rows[1] = replace(rows[1], ref_logprobs=(-4.0,))
     padded = collate(rows, PAD)
     assert padded.start == 3
     assert padded.ids_BT.tolist() == [[0, 0, 5, 6, 7, 8], [9, 10, 11, 12, 0, 0]]
     assert padded.attention_BT.tolist() == [[False, False, True, True, True, True], [True] * 4 + [False] * 2]
     assert padded.loss_mask_BC.tolist() == [[True] * 3, [False] * 3]
-    assert padded.ref_logprobs_BC.tolist() == [[-1.0, -2.0, -3.0], [0.0] * 3]
+    assert padded.ref_logprobs_BC is not None
+    assert padded.ref_logprobs_BC.tolist() == [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0]]
     assert padded.last_B.tolist() == [5, 3]
     for wrong in ({"loss_mask": (True,)}, {"ref_logprobs": (-1.0,)}):
         with pytest.raises(ValueError, match="one entry per completion token"):

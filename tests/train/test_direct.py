@@ -310,3 +310,18 @@ def test_kto_learns_the_same_labeler(folders: dict[str, str]) -> None:
     unseen = [replace(e, rows=tuple(with_reference(e.rows, reference))) for e in a_seven_wins(200, seed=2)]
     metrics = learner_of(policy).backward(unseen, pair_objective(policy, DPOConfig()))
     assert metrics["reward/accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("config", [DPOConfig(), IPOConfig()])
+def test_an_objective_that_needs_a_reference_says_so(config: PairConfig, folders: dict[str, str]) -> None:
+    policy = load_policy(folders["llama"])
+    examples = [Example((row, row), (Pair(0, 1),)) for row in random_rows(2)]
+    with pytest.raises(ValueError, match="compares with a reference, and there is none"):
+        learner_of(policy).backward(examples, pair_objective(policy, config))
+
+
+def test_objectives_without_a_reference_need_none(folders: dict[str, str]) -> None:
+    policy = load_policy(folders["llama"])
+    examples = [Example((row, row), (Pair(0, 1),)) for row in random_rows(2)]
+    for config in (ORPOConfig(), SimPOConfig()):
+        assert math.isfinite(learner_of(policy).backward(examples, pair_objective(policy, config))["loss"])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ class Padded:
     attention_BT: Tensor
     start: int  # first completion column
     loss_mask_BC: Tensor
-    ref_logprobs_BC: Tensor  # 0 where they were not computed
+    ref_logprobs_BC: Tensor | None  # None where they were not computed for every row
     last_B: Tensor  # column of the last completion token
 
 
@@ -146,10 +147,11 @@ class MicroBatch(Padded):
     def to(self, device: torch.device) -> MicroBatch:
         if device.type == "cpu":
             return self
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "start"
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: tensor.to(device, non_blocking=True)
+            for name, tensor in tensors.items()
+            if isinstance(tensor, Tensor)
         }
         return replace(self, **moved)
 
@@ -161,6 +163,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Padded:
     ids = torch.full((len(rows), start + width), pad_id)
     attention = torch.zeros((len(rows), start + width), dtype=torch.bool)
     loss_mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    known = all(row.ref_logprobs for row in rows)
     ref_logprobs = torch.zeros((len(rows), width))
     for b, row in enumerate(rows):
         first, end = start - len(row.prompt), start + len(row.completion)
@@ -170,7 +173,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Padded:
         loss_mask[b, : len(row.completion)] = mask
         ref_logprobs[b, : len(row.ref_logprobs)] = torch.tensor(row.ref_logprobs)
     last = torch.tensor([start + len(row.completion) - 1 for row in rows])
-    return Padded(ids, attention, start, loss_mask, ref_logprobs, last)
+    return Padded(ids, attention, start, loss_mask, ref_logprobs if known else None, last)
 
 
 def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroBatch:

@@ -112,6 +112,11 @@ def completion_logprobs(model: Any, batch: MicroBatch) -> Tensor:
 def reference_logprobs(batch: MicroBatch, reference: Reference | None) -> Tensor:
     """Log-probabilities of the reference, (B, C): those of the rows, or computed on the spot."""
     if reference is None:
+        if batch.ref_logprobs_BC is None:
+            raise ValueError(
+                "this objective compares with a reference, and there is none: give rows with ref_logprobs, "
+                "or a Reference to compute them with"
+            )
         return batch.ref_logprobs_BC
     with torch.no_grad(), reference.active():
         return completion_logprobs(reference.model, batch)
