@@ -39,7 +39,7 @@ def close(actual: torch.Tensor, expected: list[list[float]]) -> None:
 def test_score_lands_on_the_last_completion_token() -> None:
     """On the end-of-sequence token, not on the padding after it; NaN padding does not leak.
 
-    Once a bug in a peer: huggingface/trl#3750.
+    score_on_last_completion_token: https://github.com/huggingface/trl/issues/3750
     """
     rewards = token_rewards(SCORES, k1(LOGPROBS, REF_LOGPROBS), MASK, 0.1)
     close(rewards, [[-0.02, 0.05, -0.01, 1.94, 0], [0.01, -0.03, 0.02, -0.01, -2.04]])
@@ -52,7 +52,7 @@ def test_score_is_added_once_where_tool_text_interrupts_or_ends_the_completion()
 
 
 def test_a_score_of_zero_is_not_a_missing_score() -> None:
-    """Once a bug in a peer: OpenRLHF/OpenRLHF#1219."""
+    """score_zero_is_not_missing: https://github.com/OpenRLHF/OpenRLHF/issues/1219"""
     mask = torch.ones(1, 2, dtype=torch.bool)
     close(token_rewards(torch.tensor([0.0]), torch.tensor([[1.0, 2.0]]), mask, 0.5), [[-0.5, -1.0]])
 
@@ -69,7 +69,10 @@ def test_golden_advantages_and_whitening() -> None:
 
 
 def test_gae_skips_tool_tokens() -> None:
-    """The carry form steps over tokens the policy did not choose; zeroing them gives -1.914126 first."""
+    """The carry form steps over tokens the policy did not choose; zeroing them gives -1.914126 first.
+
+    gae_skips_tool_tokens: https://github.com/verl-project/verl/issues/2337
+    """
     rewards = token_rewards(SCORES, k1(LOGPROBS, REF_LOGPROBS), TOOL_MASK, 0.1)
     advantages, returns = gae(rewards, VALUES, TOOL_MASK, gamma=1.0, lam=0.95)
     close(advantages[1:], [[-2.003632, -2.014350, 0, -1.773, -1.54]])
@@ -84,7 +87,10 @@ def test_gae_skips_tool_tokens() -> None:
     st.integers(0, 2**16),
 )
 def test_gaps_change_nothing(counted: list[bool], gamma: float, lam: float, seed: int) -> None:
-    """A sequence with gaps has the advantages of the same sequence without them, NaN in the gaps or not."""
+    """A sequence with gaps has the advantages of the same sequence without them, NaN in the gaps or not.
+
+    gae_skips_tool_tokens: https://github.com/verl-project/verl/issues/2337
+    """
     mask = torch.tensor([counted])
     generator = torch.Generator().manual_seed(seed)
     rewards, values = torch.randn(2, 1, len(counted), generator=generator)
@@ -114,6 +120,9 @@ def test_lam_zero_is_the_one_step_error() -> None:
 
 
 def test_a_fully_masked_sequence_is_zero_and_leaves_others_alone() -> None:
+    """fully_masked_sequence_is_zero_not_nan: https://github.com/verl-project/verl/issues/782,
+    https://github.com/allenai/open-instruct/issues/1685
+    """
     rewards = torch.tensor([[1.0, 2.0], [NAN, NAN]])
     mask = torch.tensor([[True, True], [False, False]])
     advantages, returns = gae(rewards, torch.zeros(2, 2), mask, 1.0, 1.0)
@@ -162,7 +171,9 @@ def test_groups_are_by_number_and_do_not_touch(advantage: Callable[..., Tensor])
 
 @pytest.mark.parametrize("advantage", [leave_one_out, group_centred, group_normalised])
 def test_zero_variance_and_single_member_groups(advantage: Callable[..., Tensor]) -> None:
-    """https://github.com/NVIDIA-NeMo/RL/issues/1519, https://github.com/thinking-machines-lab/tinker-cookbook/issues/507"""
+    """zero_variance_and_single_member_groups: https://github.com/NVIDIA-NeMo/RL/issues/1519,
+    https://github.com/thinking-machines-lab/tinker-cookbook/issues/507
+    """
     same = advantage(torch.full((3,), 0.7), torch.zeros(3, dtype=torch.long))
     assert same.tolist() == [0.0] * 3
     assert advantage(torch.tensor([5.0]), torch.tensor([0])).tolist() == [0.0]

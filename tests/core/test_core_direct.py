@@ -42,12 +42,14 @@ def near(value: float) -> object:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_golden_numbers(name: str) -> None:
+    """preference_golden_numbers: https://github.com/hiyouga/LLaMA-Factory/issues/6722"""
     loss, golden = LOSSES[name]
     assert loss(C, R).shape == (3,)
     assert float(loss(C, R).mean()) == near(golden)
 
 
 def test_golden_numbers_per_token() -> None:
+    """preference_golden_numbers: https://github.com/hiyouga/LLaMA-Factory/issues/6722"""
     mean_c, mean_r = C / LENGTH_CHOSEN, R / LENGTH_REJECTED
     assert float(direct.ipo_loss(mean_c, mean_r, beta=BETA).mean()) == near(25.499983)
     assert float(sigmoid_loss(mean_c, mean_r, beta=BETA).mean()) == near(0.695579)
@@ -100,6 +102,7 @@ def test_golden_number_of_length_desensitised_dpo() -> None:
 
 
 def test_golden_numbers_of_kto() -> None:
+    """preference_golden_numbers: https://github.com/hiyouga/LLaMA-Factory/issues/6722"""
     desirable = torch.tensor([True, False, True])
     ratio = torch.where(desirable, C, R)
     mismatched = torch.tensor([-20.0, -21.0, -19.0]) - torch.tensor([-20.5, -21.2, -19.1])
@@ -155,7 +158,7 @@ def test_robust_loss_is_unbiased_under_flips() -> None:
 
 
 def test_losses_stay_finite_at_large_gaps() -> None:
-    """https://github.com/thinking-machines-lab/tinker-cookbook/issues/188"""
+    """pairwise_loss_stable_at_large_gaps: https://github.com/thinking-machines-lab/tinker-cookbook/issues/188"""
     for gap in (-1e4, 1e4):
         c = torch.tensor([gap], requires_grad=True)
         loss = sigmoid_loss(c, torch.zeros(1), beta=1.0)
@@ -187,3 +190,67 @@ def test_parts_of_a_batch_add_up_and_weight_zero_does_not_count() -> None:
     assert float(sum(parts)) == pytest.approx(float(whole))
     with pytest.raises(ValueError, match="same shape"):
         weighted_mean(loss, 1.0, torch.ones(2))
+
+
+def test_without_a_soft_label_the_first_is_the_better_one() -> None:
+    loss = LOSSES["sigmoid"][0]
+    torch.testing.assert_close(expected(loss, C, R, None), loss(C, R))
+    assert not torch.allclose(expected(loss, C, R, None), loss(R, C))
+
+
+def test_a_plain_mean_is_divided_by_its_denominator() -> None:
+    assert float(weighted_mean(torch.tensor([1.0, 3.0]), 4.0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "replaced", [direct.forward_kl_ratio, direct.jensen_shannon_ratio, direct.alpha_ratio]
+)
+def test_divergences_agree_where_there_is_no_drift(replaced: direct.PairLoss) -> None:
+    """At a ratio of 0 each is 0 with slope 1, like the log-ratio whose place it takes."""
+    ratio = torch.zeros(1, requires_grad=True)
+    value = replaced(ratio)  # type: ignore[call-arg]
+    value.sum().backward()  # type: ignore[no-untyped-call]
+    assert float(value.detach()) == pytest.approx(0, abs=1e-7)
+    assert ratio.grad is not None
+    wanted = 0.5 if replaced is direct.jensen_shannon_ratio else 1.0
+    assert float(ratio.grad) == pytest.approx(wanted)
+
+
+def test_defaults_of_the_papers() -> None:
+    torch.testing.assert_close(
+        direct.exo_pair_loss(C, R, beta=BETA), direct.exo_pair_loss(C, R, beta=BETA, epsilon=1e-3)
+    )
+    torch.testing.assert_close(direct.alpha_ratio(C), direct.alpha_ratio(C, alpha=0.5))
+    torch.testing.assert_close(
+        direct.discopop_loss(C, R, beta=BETA), direct.discopop_loss(C, R, beta=BETA, temperature=0.05)
+    )
+
+
+def test_no_flips_need_no_correction() -> None:
+    plain = LOSSES["sigmoid"][0]
+    torch.testing.assert_close(robust(plain, 0.0)(C, R), plain(C, R))
+
+
+def test_log1mexp_of_nothing_less_than_certainty() -> None:
+    """Log-probabilities of 0, as of a token that was certain, are kept below 0: no infinity comes out."""
+    x = torch.tensor([0.0, 1e-3], requires_grad=True)
+    value = direct.log1mexp(x)
+    assert torch.isfinite(value).all()
+    assert float(value[0].detach()) == pytest.approx(math.log(1e-7), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "replaced", [direct.forward_kl_ratio, direct.jensen_shannon_ratio, direct.alpha_ratio]
+)
+@pytest.mark.parametrize("gap", [-500.0, 500.0])
+def test_far_from_the_reference_losses_and_gradients_stay_finite(
+    replaced: direct.PairLoss, gap: float
+) -> None:
+    for loss in (partial(sigmoid_loss, beta=BETA), partial(direct.discopop_loss, beta=1.0)):
+        sides = [torch.tensor([value], requires_grad=True) for value in (gap, -gap)]
+        c, r = (replaced(side) for side in sides)  # type: ignore[call-arg]
+        for p in (None, torch.ones(1), torch.tensor([0.5])):
+            value = expected(loss, c, r, p).sum()
+            found = torch.autograd.grad(value, sides, retain_graph=True)
+            assert torch.isfinite(value)
+            assert all(torch.isfinite(gradient).all() for gradient in found)

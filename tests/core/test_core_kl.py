@@ -42,7 +42,7 @@ def test_k3_is_not_negative_near_equality(shift: float) -> None:
 def test_estimators_match_the_exact_divergence() -> None:
     """E[k1] = E[k3] = KL, as sums over a whole vocabulary and not by sampling; E[k2] differs.
 
-    Once a bug in a peer: THUDM/slime#483.
+    kl_estimators_match_exact: https://github.com/THUDM/slime/issues/483
     """
     logprobs, ref_logprobs = POLICY.log_softmax(-1), REFERENCE.log_softmax(-1)
     expected = exact_kl(POLICY, REFERENCE).item()
@@ -59,7 +59,8 @@ def test_estimators_match_the_exact_divergence() -> None:
 def test_kl_sign_and_values() -> None:
     """Positive where the policy is the surer one; k3 of q = +-1 by hand.
 
-    Once a bug in a peer: verl-project/verl#179.
+    kl_sign_and_mask: https://github.com/verl-project/verl/issues/179,
+    https://github.com/verl-project/verl/issues/2259
     """
     logprobs, ref_logprobs = torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -1.0])
     assert k1(logprobs, ref_logprobs).tolist() == [1.0, -1.0]
@@ -77,7 +78,8 @@ def test_golden_estimators_from_old_to_new() -> None:
 def test_initial_kl_is_zero() -> None:
     """A policy that is its reference has KL 0 exactly, in every estimator.
 
-    Once a bug in a peer: CarperAI/trlx#108.
+    initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108,
+    https://github.com/CarperAI/trlx/issues/509
     """
     logprobs = POLICY.log_softmax(-1)
     for estimator in (k1, k2, k3):
@@ -88,7 +90,8 @@ def test_initial_kl_is_zero() -> None:
 def test_gradients_of_the_estimators_used_as_losses() -> None:
     """On-policy, k1 has none, k2 that of KL(policy || reference), k3 of its reverse.
 
-    Once a bug in a peer: OpenRLHF/OpenRLHF#1309.
+    kl_loss_gradient_is_reverse_kl: https://github.com/OpenRLHF/OpenRLHF/issues/1309,
+    https://github.com/NVIDIA-NeMo/RL/issues/2506
     """
     reference = REFERENCE.log_softmax(-1)
     weights = POLICY.softmax(-1)  # probabilities of sampling: constants, as in a batch of samples
@@ -104,7 +107,8 @@ def test_gradients_of_the_estimators_used_as_losses() -> None:
 def test_ratio_times_k3_has_the_gradient_of_the_reverse_divergence_off_policy() -> None:
     """With the importance ratio in front it is right for samples of an older policy as well.
 
-    Once a bug in a peer: huggingface/trl#6503.
+    kl_loss_gradient_is_reverse_kl: https://github.com/OpenRLHF/OpenRLHF/issues/1309,
+    https://github.com/NVIDIA-NeMo/RL/issues/2506
     """
     reference = REFERENCE.log_softmax(-1)
     old = torch.tensor([0.1, -1.0, 1.5, 0.4, 0.2]).log_softmax(-1)
@@ -138,7 +142,8 @@ def test_estimators_compute_in_fp32() -> None:
 def test_adaptive_kl_golden_steps(kl: float, expected: float) -> None:
     """The target is one of KL per sequence, not per token.
 
-    Once a bug in a peer: CarperAI/trlx#441.
+    adaptive_kl_sequence_level: https://github.com/CarperAI/trlx/issues/441,
+    https://github.com/CarperAI/trlx/issues/361
     """
     controller = AdaptiveKL(0.2, target=6.0, horizon=10_000)
     controller.update(kl, n=256)
@@ -155,7 +160,7 @@ def test_adaptive_kl_moves_against_the_error_and_is_bounded() -> None:
 def test_adaptive_kl_survives_resume() -> None:
     """A controller that loads the state goes on where the other one stood.
 
-    Once a bug in a peer: verl-project/verl#2653.
+    adaptive_kl_survives_resume: https://github.com/verl-project/verl/issues/2653
     """
     whole, first = AdaptiveKL(0.2, 6.0, 1000), AdaptiveKL(0.2, 6.0, 1000)
     for kl in (9.0, 4.0):
@@ -189,3 +194,25 @@ def test_controllers_refuse_what_would_ruin_the_coefficient() -> None:
             AdaptiveKL(*arguments)
     with pytest.raises(ValueError, match="negative"):
         FixedKL(-0.1)
+
+
+def test_the_exact_divergence_of_several_positions_and_of_impossible_tokens() -> None:
+    p = torch.tensor([[0.0, 0.0, -math.inf], [1.0, 0.0, 0.0]])
+    q = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    found = exact_kl(p, q)
+    assert found.shape == (2,)
+    torch.testing.assert_close(found, torch.tensor([math.log(1.5), 0.0]))
+    torch.testing.assert_close(exact_kl(p[:1], p[:1]), torch.zeros(1))
+
+
+def test_coefficients_targets_and_horizons_at_their_edges() -> None:
+    assert FixedKL(0.0).coef == 0
+    small = AdaptiveKL(0.1, target=0.5, horizon=0.5)
+    small.update(0.5, 1)
+    assert small.coef == pytest.approx(0.1)
+
+
+def test_k3_stays_finite_on_both_sides() -> None:
+    for gap in (-1e4, 1e4):
+        assert math.isfinite(float(k3(torch.tensor(gap), torch.tensor(0.0))))
+    assert float(k3(torch.tensor(0.0), torch.tensor(-1e4))) == pytest.approx(19.0, rel=1e-4)

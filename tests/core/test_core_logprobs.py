@@ -67,7 +67,8 @@ def test_each_output_alone_has_the_right_gradient() -> None:
 def test_logprobs_use_the_sampling_temperature() -> None:
     """At temperature 0.5 they are those of log_softmax(z / 0.5).
 
-    Once a bug in a peer: NVIDIA-NeMo/RL#316, verl-project/verl#3133.
+    logprobs_use_sampling_temperature: https://github.com/NVIDIA-NeMo/RL/issues/316,
+    https://github.com/NVIDIA-NeMo/RL/issues/714
     """
     logits, tokens = example(2)
     expected = torch.log_softmax(logits / 0.5, -1).gather(-1, tokens[..., None]).squeeze(-1)
@@ -78,7 +79,8 @@ def test_logprobs_use_the_sampling_temperature() -> None:
 def test_entropy_is_that_of_the_policy_sampled_from() -> None:
     """Log-probabilities and entropy are of one distribution: E[-logprob] = H.
 
-    Once a bug in a peer: THUDM/slime#1846.
+    entropy_same_logits_as_policy: https://github.com/THUDM/slime/issues/1846,
+    https://github.com/NovaSky-AI/SkyRL/issues/490
     """
     logits, _ = example(3)
     probabilities = torch.softmax(logits / 0.6, -1)
@@ -97,7 +99,8 @@ def test_entropy_at_its_bounds() -> None:
 def test_low_precision_logits_give_fp32_results() -> None:
     """Computed in fp32 from the rounded logits, not rounded themselves.
 
-    Once a bug in a peer: NVIDIA-NeMo/RL#3297.
+    logprob_of_sampled_token_fp32: https://github.com/NVIDIA-NeMo/RL/issues/3297,
+    https://github.com/THUDM/slime/issues/245
     """
     logits, tokens = example(4)
     rounded = logits.bfloat16()
@@ -134,6 +137,9 @@ def test_a_slice_of_a_larger_tensor_needs_no_copy_and_gets_its_gradient() -> Non
 
 @pytest.mark.parametrize("with_entropy", [False, True])
 def test_nan_logits_outside_the_mask_do_not_leak(with_entropy: bool) -> None:
+    """nan_outside_mask_does_not_leak: https://github.com/verl-project/verl/issues/2377,
+    https://github.com/NovaSky-AI/SkyRL/issues/1635
+    """
     logits, tokens = example(7)
     mask = torch.ones(B, T, dtype=torch.bool)
     mask[0, 3:], mask[2] = False, False
@@ -210,3 +216,34 @@ def test_bad_arguments_are_refused() -> None:
         token_logprobs(logits, tokens[:, 1:])
     with pytest.raises(ValueError, match="same shape"):
         cross_entropy(torch.zeros(2, 3), torch.ones(2, 1, dtype=torch.bool), 1)
+
+
+def test_a_token_without_weight_gets_no_gradient_at_all() -> None:
+    """Exactly 0 on its whole row of logits, with and without entropy, also beside a NaN."""
+    for with_entropy in (False, True):
+        logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+        logits[1, 2] = math.nan
+        logits.requires_grad_()
+        tokens = torch.tensor([[0, 1, 2], [3, 4, 0]])
+        weight = torch.tensor([[1.0, 0.0, 2.0], [1.0, 0.0, 0.0]])
+        logprobs, entropy = token_logprobs_and_entropy(logits, tokens)
+        loss = torch.where(weight != 0, logprobs * weight, 0.0).sum()
+        if with_entropy:
+            loss = loss + torch.where(weight != 0, entropy, 0.0).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert logits.grad is not None
+        assert not logits.grad[weight == 0].any()
+        assert logits.grad[weight != 0].any(-1).all()
+
+
+def test_temperature_is_one_unless_said() -> None:
+    logits = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(1))
+    tokens = torch.tensor([[1, 3]])
+    torch.testing.assert_close(token_entropy(logits), token_entropy(logits, 1.0))
+    for found, plain in zip(
+        token_logprobs_and_entropy(logits, tokens),
+        token_logprobs_and_entropy(logits, tokens, 1.0),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, plain)
+    assert not torch.allclose(token_entropy(logits), token_entropy(logits, 2.0))

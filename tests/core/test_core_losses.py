@@ -77,7 +77,8 @@ def test_golden_value_loss() -> None:
 def test_first_step_ratio_is_one_and_the_gradient_is_that_of_reinforce() -> None:
     """Before the first update the loss is the negative mean advantage and nothing is clipped.
 
-    Once a bug in a peer: CarperAI/trlx#108.
+    first_step_ratio_is_one: https://github.com/CarperAI/trlx/issues/108,
+    https://github.com/CarperAI/trlx/issues/509
     """
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 5, 7, generator=generator)
@@ -169,7 +170,8 @@ LOSSES: list[Loss] = [policy, value, likelihood, entropy]
 def test_nan_outside_the_mask_does_not_leak(loss: Loss) -> None:
     """Neither into the loss nor into the gradient, whichever input it stands in.
 
-    Once a bug in a peer: verl-project/verl#2377.
+    nan_outside_mask_does_not_leak: https://github.com/verl-project/verl/issues/2377,
+    https://github.com/NovaSky-AI/SkyRL/issues/1635
     """
     inputs = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
     for bad in (math.nan, math.inf, -math.inf):
@@ -187,7 +189,8 @@ def test_nan_outside_the_mask_does_not_leak(loss: Loss) -> None:
 def test_fully_masked_sequence_is_zero_not_nan(loss: Loss) -> None:
     """It adds nothing to the sum; alone in a micro-batch it gives 0 with gradient 0.
 
-    Once a bug in a peer: verl-project/verl#782.
+    fully_masked_sequence_is_zero_not_nan: https://github.com/verl-project/verl/issues/782,
+    https://github.com/allenai/open-instruct/issues/1685
     """
     inputs = [torch.full((1, 4), math.nan, requires_grad=True) for _ in range(3)]
     result = loss(*inputs, torch.zeros(1, 4, dtype=torch.bool), 9)
@@ -201,7 +204,8 @@ def test_fully_masked_sequence_is_zero_not_nan(loss: Loss) -> None:
 def test_loss_invariant_to_microbatching(loss: Loss, cuts: set[int], seed: int) -> None:
     """Losses and gradients of unequal micro-batches add up.
 
-    Once a bug in a peer: NVIDIA-NeMo/RL#266, verl-project/verl#102.
+    loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(3, 6, 5, generator=generator)
@@ -351,3 +355,47 @@ def test_the_gradient_of_the_kl_loss_is_that_of_the_divergence() -> None:
     )
     torch.testing.assert_close(expected_gradient("k2", now), exact, atol=1e-5, rtol=1e-4, check_dtype=False)
     assert not torch.allclose(expected_gradient("k2", before).float(), exact.float(), atol=1e-2)
+
+
+def test_the_kl_loss_is_divided_weighted_and_bounded() -> None:
+    new, old, ref = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.0]]), torch.tensor([[-2.0, -2.5]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+
+    def part(lp: float, before: float, reference: float) -> float:
+        q = reference - lp
+        return math.exp(lp - before) * (math.exp(q) - 1 - q)
+
+    parts = [part(-1.0, -1.5, -2.0), part(-2.0, -2.0, -2.5)]
+    assert float(kl_penalty(new, old, ref, mask, 4)) == pytest.approx(sum(parts) / 4, rel=1e-5)
+    weight = torch.tensor([[2.0, 0.5]])
+    weighted = 2 * parts[0] + 0.5 * parts[1]
+    assert float(kl_penalty(new, old, ref, mask, 4, weight_BT=weight)) == pytest.approx(
+        weighted / 4, rel=1e-5
+    )
+    squares = 0.5 * (1.0**2 + 0.5**2)
+    assert float(kl_penalty(new, old, ref, mask, 4, estimator="k2")) == pytest.approx(squares / 4, rel=1e-5)
+    far = torch.full((1, 1), 500.0)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    assert math.isfinite(float(kl_penalty(far, torch.zeros(1, 1), far, one, 1)))
+    assert math.isfinite(float(kl_penalty(far, torch.zeros(1, 1), far - 1, one, 1)))
+
+
+def test_the_bound_of_the_dual_clip_is_for_negative_advantages_alone() -> None:
+    new, mask = torch.full((1, 3), 3.0), torch.ones(1, 3, dtype=torch.bool)  # ratio 20
+    advantages = torch.tensor([[0.5, 0.0, -0.5]])
+    loss, _ = clipped_policy_loss(new, torch.zeros(1, 3), advantages, mask, 1, dual_clip=3.0)
+    assert float(loss) == pytest.approx(-0.5 * 1.2 + 0.0 + 0.5 * 3.0, rel=1e-5)
+
+
+def test_a_mean_log_ratio_of_a_single_token_is_its_own() -> None:
+    new, mask = torch.full((1, 1), 0.1), torch.ones(1, 1, dtype=torch.bool)
+    given = (new, torch.zeros(1, 1), torch.ones(1, 1), mask, 1)
+    assert float(clipped_policy_loss(*given, ratio="sequence_mean")[0]) == pytest.approx(-math.exp(0.1))
+
+
+def test_a_limit_of_one_token_is_a_limit() -> None:
+    mask = torch.tensor([[True], [True]])
+    weights = token_weights(mask, 2, 2, "limit", 1)
+    assert weights is not None
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == [[1.0], [1.0]]

@@ -19,7 +19,10 @@ MASK = torch.tensor([[True, True, False], [True, False, True]])
 def test_masked_tokens_are_not_in_sum_mean_or_variance() -> None:
     """What stands outside the mask, NaN too, is neither added nor counted.
 
-    Once a bug in a peer: verl-project/verl#2377, NovaSky-AI/SkyRL#462.
+    nan_outside_mask_does_not_leak: https://github.com/verl-project/verl/issues/2377,
+    https://github.com/NovaSky-AI/SkyRL/issues/1635
+    masked_tokens_not_in_mean: https://github.com/NovaSky-AI/SkyRL/issues/462,
+    https://github.com/THUDM/slime/issues/365
     """
     counted = torch.tensor([1.0, 2.0, 4.0, 9.0])
     assert masked_sum(X, MASK).item() == 16.0
@@ -30,6 +33,9 @@ def test_masked_tokens_are_not_in_sum_mean_or_variance() -> None:
 
 
 def test_nothing_counted_is_zero_not_nan() -> None:
+    """fully_masked_sequence_is_zero_not_nan: https://github.com/verl-project/verl/issues/782,
+    https://github.com/allenai/open-instruct/issues/1685
+    """
     none = torch.zeros_like(MASK)
     for result in (masked_sum(X, none), masked_mean(X, none), masked_var(X, none)):
         assert result.item() == 0.0
@@ -47,7 +53,8 @@ def test_one_counted_element_whitens_to_zero() -> None:
 def test_whitening_does_not_depend_on_padding(numbers: list[float], padding: int) -> None:
     """Mean 0, Bessel-corrected variance 1, zeros outside, whatever stands in the padding.
 
-    Once a bug in a peer: THUDM/slime#2235.
+    whitening_uses_all_ranks_and_mask: https://github.com/THUDM/slime/issues/2235,
+    https://github.com/THUDM/slime/issues/393
     """
     x = torch.tensor([numbers + [1e6] * padding])
     mask = torch.tensor([[True] * len(numbers) + [False] * padding])

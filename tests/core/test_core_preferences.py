@@ -23,6 +23,7 @@ SCORE = st.floats(-20, 20, width=32)
 
 
 def test_golden_bradley_terry() -> None:
+    """preference_golden_numbers: https://github.com/hiyouga/LLaMA-Factory/issues/6722"""
     soft, margin = torch.tensor([0.9, 0.5, 0.7]), torch.tensor([0.5, 0.0, 1.0])
     plain = bradley_terry_loss(CHOSEN, REJECTED, 3)
     assert plain.item() == pytest.approx(0.659088, abs=1e-6)
@@ -81,7 +82,7 @@ def test_rankings_of_two_are_bradley_terry(pairs: list[tuple[float, float]]) -> 
 def test_pairwise_loss_is_stable_at_large_gaps(gap: float, options: dict[str, float]) -> None:
     """Log(1 + exp(-d)) would overflow, and a margin or soft label must survive.
 
-    Once a bug in a peer: thinking-machines-lab/tinker-cookbook#188.
+    pairwise_loss_stable_at_large_gaps: https://github.com/thinking-machines-lab/tinker-cookbook/issues/188
     """
     tensors = {name: torch.tensor([x]) for name, x in options.items()}
     chosen = torch.tensor([gap], requires_grad=True)
@@ -95,6 +96,7 @@ def test_pairwise_loss_is_stable_at_large_gaps(gap: float, options: dict[str, fl
 
 @pytest.mark.parametrize("gap", [1e4, -1e4])
 def test_ties_and_rankings_are_stable_at_large_gaps(gap: float) -> None:
+    """pairwise_loss_stable_at_large_gaps: https://github.com/thinking-machines-lab/tinker-cookbook/issues/188"""
     scores = torch.tensor([gap, 0.0], requires_grad=True)
     one = torch.ones(1, dtype=torch.bool)
     for loss in (
@@ -204,6 +206,9 @@ def test_short_rankings_ignore_what_fills_them_up() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 2**16))
 def test_loss_invariant_to_microbatching(cut: int, seed: int) -> None:
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    """
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(6, 3, generator=generator)
     weight = torch.rand(6, generator=generator)
@@ -230,3 +235,31 @@ def test_low_precision_scores_are_computed_in_fp32_and_shapes_are_checked() -> N
     )
     with pytest.raises(ValueError, match=r"chosen_M \(3, 1\)"):
         bradley_terry_loss(CHOSEN[:, None], REJECTED, 3)
+
+
+def test_davidson_counts_differences_on_the_last_dimension_and_divides() -> None:
+    chosen, rejected = torch.tensor([2.0, 0.5]), torch.tensor([0.5, 1.0])
+    tie = torch.tensor([False, True])
+    win, same, lose = davidson_probabilities(chosen - rejected, 0.5)
+    assert win.shape == (2,)
+    torch.testing.assert_close(win + same + lose, torch.ones(2))
+    wanted = -(float(win[0].log()) + float(same[1].log()))
+    loss = davidson_loss(chosen, rejected, tie, 0.5, 4.0)
+    assert float(loss) == pytest.approx(wanted / 4, rel=1e-5)
+    shifted = davidson_loss(chosen + 3, rejected + 3, tie, 0.5, 4.0)
+    assert float(shifted) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_nothing_leaks_from_either_side_of_a_pair_that_does_not_count() -> None:
+    weight = torch.tensor([1.0, 0.0])
+    fine, broken = torch.tensor([1.0, 0.0]), torch.tensor([0.0, math.nan])
+    for chosen, rejected in ((fine, broken), (broken, fine)):
+        sides = [side.clone().requires_grad_() for side in (chosen, rejected)]
+        losses = (
+            bradley_terry_loss(*sides, 1.0, weight=weight),
+            davidson_loss(*sides, torch.tensor([False, True]), 0.5, 1.0, weight=weight),
+        )
+        for loss in losses:
+            gradients = torch.autograd.grad(loss, sides, retain_graph=True)
+            assert torch.isfinite(loss)
+            assert all(torch.isfinite(gradient).all() for gradient in gradients)

@@ -71,6 +71,9 @@ contents = st.one_of(words, st.sampled_from(["<|im_end|>", "a</s>b", "<|endoftex
 def test_masked_tokens_are_the_answers_with_their_end(
     templates: dict[str, Template], texts: list[tuple[str, str]], system: bool
 ) -> None:
+    """sft_mask_off_by_one_and_eos_after_truncation: https://github.com/verl-project/verl/issues/3287,
+    https://github.com/CarperAI/trlx/issues/401
+    """
     for name, template in templates.items():
         messages = [Message("system", "be kind")] if system else []
         # Minimind's template strips line breaks before an answer: that is the template's right.
@@ -98,6 +101,9 @@ def test_prompt_is_what_transformers_makes(templates: dict[str, Template], name:
 
 
 def test_one_bos_and_no_double(templates: dict[str, Template]) -> None:
+    """no_double_bos: https://github.com/NVIDIA-NeMo/RL/issues/747,
+    https://github.com/NVIDIA-NeMo/RL/issues/835
+    """
     stories = templates["stories260K"]
     ids = stories.prompt_ids(TWO[:3])
     assert ids[0] == stories.tokenizer.bos_token_id
@@ -217,6 +223,9 @@ def test_folders_and_names_without_a_tokenizer(tmp_path: Path) -> None:
 
 
 def test_fit_trims_prompts_and_never_completions() -> None:
+    """truncation_never_rewrites_content: https://github.com/OpenRLHF/OpenRLHF/issues/1311,
+    https://github.com/OpenRLHF/OpenRLHF/issues/238
+    """
     prompt, short, long = (1, 2, 3, 4, 5), (7,), (7, 8, 9)
     assert fit(prompt, [short, long], 8) == prompt
     assert fit(prompt, [short, long], 6) == (3, 4, 5)
@@ -229,3 +238,35 @@ def test_fit_trims_prompts_and_never_completions() -> None:
     assert fitted.rows[1] == ((3, 4, 5), (long,))
     with pytest.raises(UserError, match="0 of 2 rows fit 6 tokens; p50 8, p95 8"):
         fit_all([(prompt, (long,)), (prompt, (long,))], 6, "drop")
+
+
+def with_bos(chat_template: str | None) -> Template:
+    """A tokenizer that puts <s> before whatever it encodes, as those of Llama do."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    words = ["<s>", "</s>", "hi", "hello", "so", "?", "bye", "Human", "Assistant", ":"]
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: n for n, w in enumerate(words)}, unk_token="?")
+    )
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = [("<s>", 0)]
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=special)
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
+    assert made("hi")["input_ids"] == [0, 2]
+    return Template(made, chat_template)
+
+
+@pytest.mark.parametrize("by_template", [True, False])
+def test_a_bos_comes_from_the_template_alone(by_template: bool) -> None:
+    """no_double_bos: https://github.com/NVIDIA-NeMo/RL/issues/747, https://github.com/allenai/reward-bench/issues/164
+
+    Once where the template writes one, never where it does not, and none in the midst of a conversation.
+    """
+    own = "{% for m in messages %}{{ m['content'] + (eos_token if m['role'] == 'assistant' else ' :') }}{% endfor %}"
+    template = with_bos(None if by_template else own)
+    ids, mask = template.conversation(TWO)
+    prompt, answer = template.prompt_ids(TWO[:3]), template.completion_ids(TWO[:3], "bye")
+    assert prompt + answer == ids
+    assert [n for n, i in enumerate(ids) if i == 0] == ([0] if by_template else [])
+    assert not mask[0] or not by_template
+    assert answer == (6, 1)

@@ -162,23 +162,17 @@ def test_pairs(store: Store) -> None:
 def test_rankings_weigh_each_completion_by_its_pairs(store: Store) -> None:
     a, b, c = ask(store, ["a", "b", "c"], "ranking")
     say(store, ranking([[b], [a], [c]]))
-    assert read(judgements(store)) == [
-        ("b", True, 1 / 3),
-        ("a", False, 1 / 3),
-        ("b", True, 1 / 3),
-        ("c", False, 1 / 3),
-        ("a", True, 1 / 3),
-        ("c", False, 1 / 3),
-    ]
+    rows = [(text, good, pytest.approx(weight)) for text, good, weight in read(judgements(store))]
+    assert rows == [("b", True, 2 / 3), ("c", False, 2 / 3)], "one win and one defeat say nothing of a"
 
 
 def test_what_is_unacceptable_is_bad_however_it_was_ranked(store: Store) -> None:
     a, b, c = ask(store, ["a", "b", "c"], "ranking")
     say(store, ranking([[b], [a], [c]], unacceptable=[a, c]))
     rows = read(judgements(store))
-    assert rows == [("a", False, 2 / 3), ("c", False, 2 / 3), ("b", True, 1 / 3), ("b", True, 1 / 3)]
+    assert rows == [("a", False, 2 / 3), ("c", False, 2 / 3), ("b", True, pytest.approx(2 / 3))]
     say(store, ranking([[a, b, c]], unacceptable=[a, b, c]), name="bob")
-    assert read(judgements(store))[4:] == [("a", False, 2 / 3), ("b", False, 2 / 3), ("c", False, 2 / 3)]
+    assert read(judgements(store))[3:] == [("a", False, 2 / 3), ("b", False, 2 / 3), ("c", False, 2 / 3)]
 
 
 def test_what_was_taken_back_is_not_read(store: Store) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from concordant.data.batches import Row, collate
 from concordant.models.forward import completion_logits, hidden_states, positions, sequence_scores
-from concordant.models.load import load_policy, new_reward_model
-from tinies import KINDS, MACHINE, PAD, STOPS, alone, padded, random_rows, tiny_model
+from concordant.models.load import add_adapter, load_policy, new_reward_model
+from tinies import ADAPTER, KINDS, MACHINE, PAD, STOPS, alone, disturb, padded, random_rows, tiny_model
 
 
 def score_alone(model: torch.nn.Module, row: Row) -> torch.Tensor:
@@ -66,7 +66,9 @@ def test_scores_do_not_depend_on_batch_and_padding(kind: str, folders: dict[str,
 def test_the_score_is_read_at_the_last_completion_token_even_where_that_is_a_pad_token(
     folders: dict[str, str],
 ) -> None:
-    """score_on_last_completion_token and pad_in_prompt_does_not_move_score: https://github.com/huggingface/trl/issues/6952"""
+    """score_on_last_completion_token: https://github.com/huggingface/trl/issues/3750
+    pad_in_prompt_does_not_move_score: https://github.com/huggingface/trl/issues/6952
+    """
     model = new_reward_model(folders["llama"], pad_id=PAD, seed=1)
     rows = [Row((5, 6), (7, PAD)), Row((PAD, 5), (7,)), Row((5,), (7, 8, 9, 10))]
     padded = collate(rows, PAD)
@@ -114,3 +116,18 @@ def test_dropout_is_off_in_loaded_models(kind: str, tmp_path: object) -> None:
     batch = padded(random_rows(4))
     for model in (load_policy(str(tmp_path)), new_reward_model(str(tmp_path), pad_id=PAD, seed=0)):
         assert torch.equal(hidden_states(model, *batch[:2]), hidden_states(model, *batch[:2]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_off_with_an_adapter(kind: str, tmp_path: object) -> None:
+    """dropout_off_when_scoring: https://github.com/axolotl-ai-cloud/axolotl/issues/3806,
+    https://github.com/axolotl-ai-cloud/axolotl/issues/2655
+    """
+    dropout = {"resid_pdrop": 0.5, "embd_pdrop": 0.5} if kind == "gpt2" else {"attention_dropout": 0.5}
+    tiny_model(kind, **dropout).save_pretrained(tmp_path)
+    batch = padded(random_rows(4))
+    for model in (load_policy(str(tmp_path)), new_reward_model(str(tmp_path), pad_id=PAD, seed=0)):
+        adapted = add_adapter(model, ADAPTER, 0)
+        disturb(adapted)
+        assert torch.equal(hidden_states(adapted, *batch[:2]), hidden_states(adapted, *batch[:2]))
+        assert not any(module.training for module in adapted.modules())

@@ -137,7 +137,10 @@ def test_the_head_of_a_reward_model_is_drawn_from_the_seed_alone(folders: dict[s
 
 
 def test_the_head_starts_with_the_published_spread(folders: dict[str, str]) -> None:
-    """Deviation 1/sqrt(hidden + 1); transformers itself draws 0.02 or the model's own initializer_range."""
+    """Deviation 1/sqrt(hidden + 1); transformers itself draws 0.02 or the model's own initializer_range.
+
+    head_init_and_seed: https://github.com/huggingface/trl/issues/4887
+    """
     heads = [new_reward_model(folders["qwen2"], pad_id=PAD, seed=seed).score.weight for seed in range(30)]
     drawn = torch.cat(heads).detach().flatten()
     assert float(drawn.std()) == pytest.approx(33**-0.5, rel=0.08)
@@ -177,6 +180,7 @@ def test_adapter_targets_that_match_nothing_are_a_user_error(folders: dict[str, 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER])
 def test_the_reference_stays_where_the_policy_started(adapter: Any, folders: dict[str, str]) -> None:
+    """reference_frozen_eval_same_dtype: https://github.com/NovaSky-AI/SkyRL/issues/1725"""
     policy, rows = load_policy(folders["llama"]), random_rows(4)
     start = logits_of(policy, rows)
     if adapter:
@@ -288,3 +292,28 @@ def test_the_words_of_the_tokenizer_do_not_depend_on_their_order() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused_early(width: int, heads: int) -> None:
     with pytest.raises(ValueError, match="heads"):
         EmbeddedConfig(width=width, heads=heads)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_is_frozen_and_as_precise_as_the_policy(
+    kind: str, dtype: torch.dtype, folders: dict[str, str]
+) -> None:
+    """reference_frozen_eval_same_dtype: https://github.com/NovaSky-AI/SkyRL/issues/1725
+
+    In evaluation mode, without gradients, weights in the precision of the policy's, frequencies of the rotary
+    positions in fp32 whatever that is.
+    """
+    policy = load_policy(folders[kind], dtype=dtype)
+    reference = reference_of(policy, folders[kind])
+    other = reference.model
+    assert other is not policy
+    assert not any(module.training for module in other.modules())
+    assert not any(parameter.requires_grad for parameter in other.parameters())
+    assert {parameter.dtype for parameter in other.parameters()} == {dtype}
+    frequencies = [tensor for name, tensor in other.named_buffers() if name.endswith("inv_freq")]
+    assert all(tensor.dtype == torch.float32 for tensor in frequencies)
+    assert bool(frequencies) == (kind != "gpt2")
+    expected = logits_of(policy, random_rows(4))
+    assert torch.isfinite(expected).all()
+    assert torch.equal(logits_of(other, random_rows(4)), expected)

@@ -139,7 +139,7 @@ METHODS: list[tuple[str, CriticFreeConfig, str, dict[str, Any]]] = [
     ),
     (
         "Dr. GRPO",
-        config_of("dr_grpo"),
+        config_of("dr_grpo", kl_coef=0.04),
         "grpo",
         {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": LIMIT, **K3},
     ),

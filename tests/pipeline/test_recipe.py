@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordant.errors import UserError
+from concordant.evaluation.config import EvaluateConfig
+from concordant.feedback.config import FeedbackConfig
 from concordant.pipeline.plan import plan
 from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.provenance import resolved_toml
 from concordant.pipeline.recipe import load_recipe, make_recipe, parse_overrides, parse_value, with_overrides
 from concordant.pipeline.toml import to_toml
+from concordant.train.config import CRITIC_FREE, BestOfNConfig, CriticFreeConfig, OnlineDPOConfig, PPOConfig
 from tiny_run import TOWN, town, town_file
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
@@ -196,3 +199,27 @@ def test_parts_that_are_missing(values: dict[str, Any], said: str) -> None:
 
 def test_the_tiny_recipe_itself_is_in_order(tmp_path: Path) -> None:
     check_recipe(town(tmp_path))
+
+
+@pytest.mark.parametrize("section", ["policy", "feedback", "evaluate"])
+@pytest.mark.parametrize("setting", ["top_k", "top_p", "min_p"])
+def test_no_setting_cuts_the_distribution(section: str, setting: str, tmp_path: Path) -> None:
+    """truncated_sampling_refused_or_rescored: https://github.com/huggingface/trl/issues/6789"""
+    with pytest.raises(UserError) as caught:
+        load_recipe(town_file(tmp_path), {f"{section}.{setting}": 1})
+    assert repr(f"{section}.{setting}") in caught.value.what
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_answers_are_as_long_in_training_as_in_evaluation(file: Path) -> None:
+    """same_stop_and_length_in_train_and_eval: https://github.com/NovaSky-AI/SkyRL/issues/1317"""
+    recipe = load_recipe(file)
+    sampled = [part for part in (recipe.policy, recipe.evaluate) if hasattr(part, "completion")]
+    assert len({(part.completion, part.temperature) for part in sampled}) == 1
+
+
+def test_defaults_are_the_same_in_training_and_in_evaluation() -> None:
+    """same_stop_and_length_in_train_and_eval: https://github.com/NovaSky-AI/SkyRL/issues/1317"""
+    kinds = (PPOConfig, OnlineDPOConfig, BestOfNConfig, FeedbackConfig, EvaluateConfig)
+    defaults = [kind() for kind in kinds] + [CriticFreeConfig(algorithm=name) for name in CRITIC_FREE]
+    assert len({(part.completion, part.temperature) for part in defaults}) == 1

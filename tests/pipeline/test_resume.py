@@ -87,6 +87,9 @@ def test_stopped_runs_end_with_the_same_weights(
 
 
 def test_stopped_runs_end_with_the_same_logs(broken_off: tuple[Path, list[Stopper]], finished: Path) -> None:
+    """reference_anchored_across_resume: https://github.com/NVIDIA-NeMo/RL/issues/3048,
+    https://github.com/NVIDIA-NeMo/RL/issues/3722
+    """
     for stage in TRAINED:
         assert logged(broken_off[0], stage) == logged(finished, stage), stage
     for stage in ("05-policy", "06-evaluate"):

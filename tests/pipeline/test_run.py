@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -305,3 +306,25 @@ def test_stages_that_are_all_taken_over_leave_a_whole_run(finished: Path, tmp_pa
         f.name for f in other.iterdir()
     }
     assert figures(other)["models"] == figures(finished)["models"]
+
+
+def test_training_and_evaluation_stop_alike(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """same_stop_and_length_in_train_and_eval: https://github.com/NovaSky-AI/SkyRL/issues/1317"""
+    from concordant.pipeline.parts import sampling
+    from concordant.rollout.inline import InlineSampler
+
+    made: list[InlineSampler] = []
+
+    class Watched(InlineSampler):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr(sampling, "InlineSampler", Watched)
+    run = clone(finished, tmp_path / "runs" / "tiny", stages=STAGES[:4])
+    assert execute(town(tmp_path, policy__updates=1), run, Silent(), StopRequest())
+    assert len(made) > 3
+    assert len({(*s.stop_ids.tolist(), s.pad_id, s.limit, s.temperature) for s in made}) == 1
+    assert len(made[0].stop_ids)

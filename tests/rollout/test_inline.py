@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ import torch
 
 from concordant.models.load import add_adapter, load_policy
 from concordant.rollout.rollout import Rollout, Sample
-from tinies import ADAPTER, KINDS, PAD, STOPS, VOCAB, disturb, plain_logprobs, random_prompts, sampler_of
+from tinies import (
+    ADAPTER,
+    KINDS,
+    MACHINE,
+    PAD,
+    STOPS,
+    VOCAB,
+    disturb,
+    plain_logprobs,
+    random_prompts,
+    sampler_of,
+)
 
 
 def completions(rollout: Rollout) -> list[tuple[int, ...]]:
@@ -52,7 +64,11 @@ def cut(tokens: list[int]) -> tuple[int, ...]:
 @pytest.mark.parametrize("slots", [2, 5, 64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_completions_are_those_of_transformers(kind: str, slots: int, folders: dict[str, str]) -> None:
-    """Prompts of different lengths; few slots mean that rows leave and others join in between."""
+    """Prompts of different lengths; few slots mean that rows leave and others join in between.
+
+    left_right_padding_equal_logits: https://github.com/OpenRLHF/OpenRLHF/issues/217,
+    https://github.com/CarperAI/trlx/issues/418
+    """
     model, prompts = load_policy(folders[kind]), random_prompts(14)
     expected = greedy_by_transformers(model, prompts, 12)
     rollout = sampler_of(model, greedy=True, limit=12, slots=slots).sample(prompts, seed=0)
@@ -77,6 +93,11 @@ def test_recorded_logprobs_are_those_of_a_fresh_pass(
 
 
 def test_an_adapter_takes_part_in_sampling(folders: dict[str, str]) -> None:
+    """weight_fingerprint_matches_after_sync: https://github.com/verl-project/verl/issues/7495,
+    https://github.com/NovaSky-AI/SkyRL/issues/1737
+    lora_adapter_sync_not_bf16_merge: https://github.com/NVIDIA-NeMo/RL/issues/3696,
+    https://github.com/huggingface/trl/issues/6688
+    """
     policy = add_adapter(load_policy(folders["llama"]), ADAPTER, 0)
     disturb(policy, seed=3)
     rollout = sampler_of(policy, slots=4).sample(random_prompts(10), seed=1)
@@ -159,6 +180,9 @@ def test_the_same_seed_gives_the_same_completions(folders: dict[str, str]) -> No
 
 
 def test_the_sampler_sees_the_weights_of_the_moment(folders: dict[str, str]) -> None:
+    """weight_fingerprint_matches_after_sync: https://github.com/verl-project/verl/issues/7495,
+    https://github.com/NovaSky-AI/SkyRL/issues/1737
+    """
     model, prompts = load_policy(folders["llama"]), random_prompts(3)
     sampler = sampler_of(model)
     before = sampler.sample(prompts, seed=0)
@@ -189,6 +213,7 @@ def chi_square(counts: torch.Tensor, probabilities: torch.Tensor) -> tuple[float
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1.8])
 def test_tokens_are_drawn_with_their_probabilities(temperature: float, folders: dict[str, str]) -> None:
+    """truncated_sampling_refused_or_rescored: https://github.com/huggingface/trl/issues/6789"""
     model, prompt = load_policy(folders["llama"]), (5, 17, 9)
     sampler = sampler_of(model, temperature=temperature, limit=1, slots=20_000)
     drawn = Counter(c[0] for c in completions(sampler.sample([prompt], samples=20_000, seed=11)))
@@ -230,3 +255,49 @@ def test_the_story_ends_with_its_stop_token(shared_data: Path) -> None:
     for sample in rollout.samples:
         assert sample.ended == (sample.completion[-1] in (1, 2))
         assert not {1, 2} & set(sample.completion[:-1])
+
+
+def test_nothing_cuts_the_distribution(folders: dict[str, str]) -> None:
+    """truncated_sampling_refused_or_rescored: https://github.com/huggingface/trl/issues/6789
+
+    The sampler has no setting for it, and does not follow the generation settings a model brings along: tokens
+    are drawn from, and scored under, the whole softmax.
+    """
+    model, prompts = load_policy(folders["llama"]), random_prompts(6)
+    expected = sampler_of(model).sample(prompts, samples=4, seed=3)
+    for setting in ({"top_k": 1}, {"top_p": 0.1}, {"min_p": 0.9}, {"repetition_penalty": 5.0}):
+        with pytest.raises(TypeError, match=next(iter(setting))):
+            sampler_of(model, **setting)
+        model.generation_config.update(do_sample=True, temperature=0.3, **setting)
+        assert sampler_of(model).sample(prompts, samples=4, seed=3) == expected
+    drawn = [token for sample in expected.samples for token in sample.completion]
+    assert len(set(drawn)) > 15, "far more than a few likely tokens"
+
+
+def test_logprobs_are_fp32_whatever_the_logits_are(folders: dict[str, str]) -> None:
+    """logprob_of_sampled_token_fp32: https://github.com/NVIDIA-NeMo/RL/issues/3297, https://github.com/THUDM/slime/issues/245
+
+    Of the token that was drawn, from logits in bfloat16, without being rounded to three digits themselves.
+    """
+    model, seen = load_policy(folders["llama"]), []
+    model.register_forward_hook(lambda _module, _given, out: seen.append(out.logits))
+    machine = replace(MACHINE, precision=torch.bfloat16)
+    sampler = sampler_of(model, machine=machine, temperature=0.7, limit=1)
+    rollout = sampler.sample([(5, 17, 9)], samples=40, seed=0)
+    (logits,) = seen
+    assert logits.dtype == torch.bfloat16
+    expected = (logits[0, -1].float() / 0.7).log_softmax(-1)
+    given = torch.tensor([sample.logprobs[0] for sample in rollout.samples])
+    tokens = [sample.completion[0] for sample in rollout.samples]
+    assert torch.allclose(given, expected[tokens], atol=1e-6)
+    assert not torch.allclose(given, given.bfloat16().float(), atol=1e-4)
+
+
+def test_no_cache_outlives_an_update(folders: dict[str, str]) -> None:
+    """prefix_cache_reset_on_update: https://github.com/PrimeIntellect-ai/prime-rl/issues/1650"""
+    model, prompts = load_policy(folders["llama"]), random_prompts(5)
+    sampler = sampler_of(model)
+    sampler.sample(prompts, samples=2, seed=0)
+    disturb(model)
+    for sample in sampler.sample(prompts, samples=2, seed=0).samples:
+        assert torch.allclose(torch.tensor(sample.logprobs), plain_logprobs(model, sample.row), atol=1e-4)

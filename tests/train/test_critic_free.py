@@ -14,9 +14,17 @@ from torch import Tensor
 from concordant.core.advantages import leave_one_out
 from concordant.data.types import Prompt
 from concordant.rollout.rollout import Rollout
-from concordant.train.config import CRITIC_FREE, CriticFreeConfig, OptimizerConfig
+from concordant.train.config import (
+    CRITIC_FREE,
+    BestOfNConfig,
+    CriticFreeConfig,
+    DPOConfig,
+    KTOConfig,
+    OptimizerConfig,
+    PPOConfig,
+)
 from concordant.train.improver import estimate, freeze
-from concordant.train.rewards import ScoreNorm
+from concordant.train.rewards import ScoreNorm, Scores
 from tinies import assert_close, gradients, same
 
 
@@ -149,3 +157,82 @@ def test_a_critic_belongs_to_ppo_alone(folders: dict[str, str]) -> None:
     run.models = replace(run.models, critic=object())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="critic"):
         run.improver()
+
+
+def test_what_whitening_lowers_pulls_too(folders: dict[str, str]) -> None:
+    """A score of 0 among others is a failure, and learnt from, though its advantage was 0 before whitening."""
+    config = critic_free("reinforce++", batch=8, kl_coef=0.0, missing_eos_penalty=0.0, overlong_buffer=0)
+    run = Improvement(folders["llama"], config)
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:8]], seed=2)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    scores = torch.tensor([1.0] + [0.0] * 7)
+    targets, _ = estimate(rollout, scores, frozen, ScoreNorm(), 0.0, config)
+    assert targets.pulling == frozenset(range(8))
+    assert (targets.advantages[1:][frozen.loss_mask[1:]] < 0).all()
+
+
+def test_a_completion_without_a_score_has_no_advantage_after_whitening_either(
+    folders: dict[str, str],
+) -> None:
+    config = critic_free("reinforce++_baseline", batch=8, kl_coef=0.0, missing_eos_penalty=0.0)
+    run = Improvement(folders["llama"], config)
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:2]], samples=4, seed=2)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    scores = Scores(torch.arange(8.0), torch.tensor([True] * 7 + [False]))
+    targets, _ = estimate(rollout, scores, frozen, ScoreNorm(), 0.0, config)
+    assert not targets.advantages[7].any()
+    known = targets.advantages[:7][frozen.loss_mask[:7]]
+    assert float(known.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(known.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_reward_that_never_varied_sets_no_scale() -> None:
+    assert ScoreNorm.of(torch.zeros(9)) == ScoreNorm(0.0, 1.0)
+    assert ScoreNorm.of(torch.tensor([])) == ScoreNorm()
+    assert ScoreNorm.of(torch.tensor([2.0])) == ScoreNorm(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"scores": torch.zeros(3)}, "8 completions need as many scores"),
+        ({"scores": torch.full((8,), float("nan"))}, "not finite"),
+        ({"temperature": 0.5}, "temperature 0.5"),
+        ({"samples": 1}, "samples=config.group"),
+    ],
+)
+def test_the_open_form_refuses_what_would_be_learnt_wrongly(
+    changed: dict[str, Any], said: str, folders: dict[str, str]
+) -> None:
+    run = Improvement(folders["llama"], critic_free("rloo", batch=8))
+    samples = changed.get("samples", 4)
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[: 8 // samples]], samples=samples, seed=2)
+    rollout = replace(rollout, temperature=changed.get("temperature", rollout.temperature))
+    with pytest.raises(ValueError, match=said):
+        run.improver().step(rollout, changed.get("scores", torch.zeros(8)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"algorithm": "dapo", "completion": 8, "overlong_buffer": 9}, "longest completion of 8"),
+        ({"algorithm": "rloo", "kl_coef": 0.0, "kl_target": 6.0}, "kl_coef above 0"),
+        ({"algorithm": "reinforce++", "dynamic_sampling": 2}, "no group"),
+        ({"algorithm": "grpo", "group": 1}, "set group"),
+        ({"algorithm": "grpo", "batch": 128, "group": 3}, "such as 2 or 4"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CriticFreeConfig(**settings)
+
+
+def test_the_buffer_of_dapo_follows_its_completions() -> None:
+    assert CriticFreeConfig(algorithm="dapo", completion=8).overlong_buffer == 2
+    assert CriticFreeConfig(algorithm="dapo", completion=64, overlong_buffer=4).overlong_buffer == 4
+
+
+def test_a_part_of_the_optimiser_leaves_the_rest_as_the_section_has_it() -> None:
+    for kind in (PPOConfig, DPOConfig, BestOfNConfig, KTOConfig):
+        default = kind().optimizer
+        assert kind(optimizer={"warmup": 5}).optimizer == default.model_copy(update={"warmup": 5})

@@ -120,7 +120,10 @@ CONFIGS: dict[str, PairConfig] = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pairs_row_by_row(name: str, moved: Callable[[], tuple[Any, list[Example]]]) -> None:
-    """preference_golden_numbers, loss_invariant_to_microbatching: https://github.com/hiyouga/LLaMA-Factory/issues/6722"""
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    preference_golden_numbers: https://github.com/hiyouga/LLaMA-Factory/issues/6722
+    """
     policy, examples = moved()
     config = CONFIGS[name]
     loss, weights, nll, chosen_tokens = torch.zeros(()), 0.0, torch.zeros(()), 0.0
@@ -139,8 +142,9 @@ def test_pairs_row_by_row(name: str, moved: Callable[[], tuple[Any, list[Example
                     )
             loss = loss + pair.weight * (p * there + (1 - p) * back)
             weights += pair.weight
-            nll = nll - pair.weight * total(plain_logprobs(policy, chosen), chosen)
-            chosen_tokens += pair.weight * int(counted(chosen).sum())
+            for row, share in ((chosen, pair.p_chosen), (rejected, 1 - pair.p_chosen)):
+                nll = nll - share * pair.weight * total(plain_logprobs(policy, row), row)
+                chosen_tokens += share * pair.weight * int(counted(row).sum())
     loss = loss / weights + config.nll_coef * nll / chosen_tokens
     assert_equals(pair_objective(policy, config), policy, examples, loss)
 
@@ -169,7 +173,11 @@ def test_every_loss_and_divergence_is_finite_and_cut_as_one_likes(
 
 @pytest.mark.parametrize("config", [DPOConfig(), DPOConfig(loss="hinge"), IPOConfig()])
 def test_at_the_start_the_policy_is_its_reference(config: PairConfig, folders: dict[str, str]) -> None:
-    """reference = the weights passed, step-0 KL 0; the loss is the one of equal worth."""
+    """reference = the weights passed, step-0 KL 0; the loss is the one of equal worth.
+
+    initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108,
+    https://github.com/CarperAI/trlx/issues/509
+    """
     policy = load_policy(folders["llama"])
     examples = pairs_of(random_rows(7, seed=5), policy)
     metrics = learner_of(policy).backward(examples, pair_objective(policy, config))
@@ -206,6 +214,9 @@ def judged(rows: Sequence[Row]) -> list[Example]:
 
 
 def test_kto_row_by_row(folders: dict[str, str]) -> None:
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    """
     policy, reference = load_policy(folders["llama"]), load_policy(folders["llama"])
     disturb(policy)
     examples = []
@@ -224,7 +235,7 @@ def test_kto_row_by_row(folders: dict[str, str]) -> None:
         else:
             loss = loss + example.weight * 0.8 * (1 - torch.sigmoid(-config.beta * distance))
     objective = kto_objective(policy, config, pad_id=PAD, machine=MACHINE)(examples)
-    assert_equals(objective, policy, examples, loss / len(examples))
+    assert_equals(objective, policy, examples, loss / sum(example.weight for example in examples))
     metrics = learner_of(policy, tokens=30).backward(examples, objective)
     assert metrics["objective/kl"] == pytest.approx(float(z), rel=1e-4, abs=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,36 @@ def test_tokens_of_a_step_are_those_of_its_rows(folders: dict[str, str]) -> None
     model, examples = load_policy(folders["llama"]), single_examples(6)
     step = next(fit(learner_of(model), examples, always(sft_objective(model)), config_of(1, 6), seed=0))
     assert step.tokens == sum(example.rows[0].length for example in examples)
+
+
+def test_every_step_is_one_whole_batch_where_epochs_and_micro_batches_end_unevenly(
+    folders: dict[str, str],
+) -> None:
+    """10 examples in batches of 4, with a last micro-batch that is half empty: every batch is full and takes one
+    optimiser step, with the loss and the gradient norm of the batch as a whole.
+
+    last_partial_accumulation_window: https://github.com/hiyouga/LLaMA-Factory/issues/10705
+    """
+    examples, config = single_examples(10), config_of(5, 4)
+    seen = []
+    for tokens in (30, 10_000):
+        model = load_policy(folders["mild"])
+        learner, batches = learner_of(model, lr=1e-4, tokens=tokens), []
+        taken, step = [], learner.optimizer.step
+        learner.optimizer.step = lambda taken=taken, step=step: taken.append(1) or step()  # type: ignore[method-assign]
+
+        def objective_of(batch: Sequence[Example], model: Any = model, seen: Any = batches) -> Any:
+            seen.append(batch)
+            return sft_objective(model)
+
+        steps = list(fit(learner, examples, objective_of, config, seed=0))
+        assert [len(batch) for batch in batches] == [4] * 5
+        assert len(taken) == len(steps) == 5
+        drawn = [examples.index(example) for batch in batches for example in batch]
+        assert sorted(drawn) == sorted([*range(10), *range(10)]), "two whole epochs"
+        if tokens == 30:
+            sizes = [[len(part.index_B) for part in learner.batches(batch)] for batch in batches]
+            assert any(len(size) > 1 and size[-1] != size[0] for size in sizes)
+        seen.append([[s.metrics[name] for s in steps] for name in ("loss", "optimizer/grad_norm_a")])
+    assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-4)
+    assert seen[0][1] == pytest.approx(seen[1][1], rel=1e-3)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from loops import Given, Improvement, OddPrompts, Pays, ppo_config
+from torch import Tensor
 
+from concordant.core.kl import AdaptiveKL
 from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout, Sample
+from concordant.train import improver
 from concordant.train.improver import estimate, final_scores, freeze
+from concordant.train.objectives.on_policy import Targets, on_policy_objective
 from concordant.train.rewards import ScoreNorm
 from concordant.train.step import Step
-from tinies import ADAPTER, KINDS, same, weights
+from tinies import ADAPTER, KINDS, plain_logprobs, same, weights
 
 METRICS = {
     "loss",
@@ -57,7 +62,13 @@ METRICS = {
 def test_step_zero_is_exact(
     kind: str, adapter: Any, temperature: float, critic: str, folders: dict[str, str]
 ) -> None:
-    """first_step_ratio_is_one, initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108"""
+    """first_step_ratio_is_one, initial_kl_is_zero: https://github.com/CarperAI/trlx/issues/108
+    logprobs_use_sampling_temperature: https://github.com/NVIDIA-NeMo/RL/issues/316,
+    https://github.com/NVIDIA-NeMo/RL/issues/714
+    weight_fingerprint_matches_after_sync: https://github.com/verl-project/verl/issues/7495,
+    https://github.com/NovaSky-AI/SkyRL/issues/1737
+    gap_gate: https://github.com/NVIDIA-NeMo/RL/issues/1767
+    """
     config = ppo_config(epochs=1, temperature=temperature, critic=critic)
     ppo = Improvement(folders[kind], config, adapter=adapter)
     metrics = ppo.run(until=1)[0].metrics
@@ -220,7 +231,10 @@ def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
 
 
 def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
-    """The sampler here is another model, so that even the first ratio is off; the gap is told all the same."""
+    """The sampler here is another model, so that even the first ratio is off; the gap is told all the same.
+
+    gap_gate: https://github.com/NVIDIA-NeMo/RL/issues/1767
+    """
     ppo = Improvement(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
     ppo.sampler.model = Improvement(folders["gpt2"], ppo_config()).policy
     before, state = ppo.weights(), len(ppo.learner.state())
@@ -323,3 +337,143 @@ def test_prompts_are_drawn_again_when_they_run_out(folders: dict[str, str]) -> N
     steps = Improvement(folders["llama"], ppo_config(batch=12), asked=5).run()
     assert all(len({prompt.text for prompt in step.prompts}) == 5 for step in steps)
     assert len({step.rollout for step in steps}) == 3
+
+
+def sampled(run: Improvement, n: int = 12) -> Rollout:
+    """A rollout after one update, so that the policy is not its reference any more."""
+    run.run(until=1)
+    return run.sampler.sample([ids for _, ids in run.prompts[:n]], seed=1)
+
+
+def test_advantages_are_whitened_over_the_whole_rollout_and_its_tokens_alone(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """whitening_uses_all_ranks_and_mask, as far as the mask goes:
+    https://github.com/THUDM/slime/issues/2235, https://github.com/THUDM/slime/issues/393,
+    https://github.com/OpenRLHF/OpenRLHF/issues/1250
+
+    Padding does not count, and a minibatch has the statistics of its rollout and not its own.
+    """
+    config = ppo_config(minibatches=3, epochs=1)
+    run = Improvement(folders["llama"], config, norm=ScoreNorm(0.0, 0.1))
+    rollout = sampled(run)
+    scores = torch.linspace(-3, 5, 12)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    raw, _ = estimate(
+        rollout, scores, frozen, run.norm or ScoreNorm(), 0.1, config.model_copy(update={"whiten": False})
+    )
+    mask = frozen.loss_mask
+    assert not mask.all()
+    counted = raw.advantages[mask]
+    targets, _ = estimate(rollout, scores, frozen, run.norm or ScoreNorm(), 0.1, config)
+    assert torch.allclose(targets.advantages[mask], (counted - counted.mean()) / counted.std(), atol=1e-4)
+    assert not targets.advantages[~mask].any()
+    seen: list[Tensor] = []
+
+    def watch(policy: Any, critic: Any, given: Targets, rows: Tensor, *rest: Any, **named: Any) -> Any:
+        seen.append(given.advantages[rows][mask[rows]])
+        return on_policy_objective(policy, critic, given, rows, *rest, **named)
+
+    monkeypatch.setattr(improver, "on_policy_objective", watch)
+    run.improver(1).step(rollout, scores, frozen)
+    assert len(seen) == 3
+    together = torch.cat(seen)
+    assert float(together.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(together.std()) == pytest.approx(1, abs=1e-4)
+    assert max(abs(float(part.mean())) for part in seen) > 0.05
+
+
+def test_every_rollout_takes_the_same_optimiser_steps(folders: dict[str, str]) -> None:
+    """Also the last rollout, also where the prompts run out in its midst, and however many micro-batches it takes.
+
+    last_partial_accumulation_window: https://github.com/hiyouga/LLaMA-Factory/issues/10705
+    """
+    for tokens in (40, 10_000):
+        config = ppo_config(epochs=2, minibatches=2, tokens=tokens, batch=8)
+        run = Improvement(folders["llama"], config, asked=11)
+        taken, step = [], run.learner.optimizer.step
+        run.learner.optimizer.step = lambda taken=taken, step=step: taken.append(1) or step()  # type: ignore[method-assign]
+        for number, one in enumerate(run.run(), start=1):
+            assert one.metrics["policy/steps"] == 4
+            assert one.rollout is not None
+            assert len(one.rollout.samples) == 8
+            assert number <= 3
+        assert len(taken) == run.learner.steps == 12
+
+
+@pytest.mark.parametrize("critic", ["reward_model", "shared"])
+def test_values_do_not_know_the_temperature(critic: str, folders: dict[str, str]) -> None:
+    """values_not_scaled_by_temperature: https://github.com/THUDM/slime/issues/1928"""
+    run = Improvement(folders["llama"], ppo_config(critic=critic))
+    rollout = sampled(run)
+    cold, hot = (
+        freeze(run.models, run.learner, rollout, ppo_config(critic=critic, temperature=temperature))
+        for temperature in (0.5, 2.0)
+    )
+    assert cold.values.any()
+    assert torch.equal(cold.values, hot.values)
+    assert not torch.allclose(cold.ref_logprobs, hot.ref_logprobs, atol=0.1), "which know it"
+
+
+def test_weights_below_an_adapter_stay_as_they_are_bit_for_bit(folders: dict[str, str]) -> None:
+    """lora_adapter_sync_not_bf16_merge: https://github.com/NVIDIA-NeMo/RL/issues/3696,
+    https://github.com/huggingface/trl/issues/6688
+
+    Neither sampling nor the reference merges the adapter into them and takes it out again.
+    """
+    run = Improvement(folders["llama"], ppo_config(), adapter=ADAPTER)
+    before = weights(run.policy)
+    run.run()
+    after = weights(run.policy)
+    adapted = {name for name in before if "lora_" in name}
+    assert before.keys() == after.keys()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == adapted
+
+
+def test_the_kl_of_a_rollout_counts_its_tokens_and_has_the_right_sign(folders: dict[str, str]) -> None:
+    """kl_sign_and_mask: https://github.com/verl-project/verl/issues/179,
+    https://github.com/verl-project/verl/issues/2259, https://github.com/THUDM/slime/issues/1372,
+    https://github.com/THUDM/slime/issues/2114
+
+    From the policy to the reference, whatever stands where no token is.
+    """
+    config = ppo_config(whiten=False, missing_eos_penalty=0.0, gamma=1.0, lam=1.0)
+    run = Improvement(folders["llama"], config)
+    rollout = sampled(run)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    mask = frozen.loss_mask
+    assert not mask.all()
+    surer = torch.where(mask, frozen.old_logprobs - 0.5, math.nan)  # the reference is less sure of each token
+    frozen = replace(
+        frozen, ref_logprobs=surer, old_logprobs=torch.where(mask, frozen.old_logprobs, math.nan)
+    )
+    targets, summary = estimate(rollout, torch.zeros(12), frozen, ScoreNorm(), 0.1, config)
+    lengths = torch.tensor([len(sample.completion) for sample in rollout.samples])
+    assert summary["objective/kl_per_token"] == pytest.approx(0.5, rel=1e-5)
+    assert summary["objective/kl"] == pytest.approx(0.5 * float(lengths.float().mean()), rel=1e-5)
+    assert summary["objective/non_score_reward"] == pytest.approx(-0.1 * summary["objective/kl"], rel=1e-5)
+    first = targets.returns[:, 0]
+    assert torch.allclose(first, -0.1 * 0.5 * lengths.float(), atol=1e-5), "drift costs, at each token once"
+
+
+def test_the_controller_is_told_the_kl_of_a_sequence(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """adaptive_kl_sequence_level: https://github.com/CarperAI/trlx/issues/441, https://github.com/CarperAI/trlx/issues/361
+
+    The mean over completions of the sum over their tokens, of as many completions as were sampled.
+    """
+    run = Improvement(folders["llama"], ppo_config(kl_target=0.05, kl_horizon=50, temperature=0.7))
+    told: list[tuple[float, int]] = []
+    monkeypatch.setattr(AdaptiveKL, "update", lambda _self, kl, n: told.append((kl, n)))
+    steps = run.run()
+    reference = Improvement(folders["llama"], ppo_config()).policy
+    for step, (kl, n) in zip(steps, told, strict=True):
+        assert step.rollout is not None
+        drift = [
+            sum(sample.logprobs) - float(plain_logprobs(reference, sample.row, 0.7).detach().sum())
+            for sample in step.rollout.samples
+        ]
+        assert n == len(drift) == 12
+        assert kl == pytest.approx(sum(drift) / 12, abs=1e-4)
+    assert abs(told[-1][0]) > 1e-2

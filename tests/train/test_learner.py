@@ -9,12 +9,13 @@ import pytest
 import torch
 from loops import learner_of, single_examples
 
+from concordant.data.batches import count, micro_batches
 from concordant.models.load import add_adapter, load_policy
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from concordant.train.config import FitConfig, OptimizerConfig, PPOConfig
 from concordant.train.learner import MAX_SKIPPED, Group, Learner, schedule_factor
 from concordant.train.objectives.sft import sft_objective
-from tinies import ADAPTER, MACHINE, PAD, gradients, same, weights
+from tinies import ADAPTER, MACHINE, PAD, assert_close, gradients, same, weights
 
 EXAMPLES = single_examples(6)
 
@@ -176,3 +177,30 @@ def test_minibatches_that_do_not_divide_the_batch_are_refused(minibatches: int) 
     with pytest.raises(ValueError, match="divisor"):
         PPOConfig(batch=8, minibatches=minibatches)
     assert PPOConfig(batch=8, minibatches=4).minibatches == 4
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_every_micro_batch_adds_to_the_gradient(calls: int, folders: dict[str, str]) -> None:
+    """accumulation_keeps_all_gradients: https://github.com/allenai/open-instruct/issues/1498
+
+    Each example is a micro-batch of its own, in one call or in several before the step: the gradient that the
+    optimiser sees is the sum of theirs, and not that of the last one.
+    """
+    model, counts = load_policy(folders["llama"]), count(EXAMPLES)
+    expected: dict[str, torch.Tensor] = {}
+    for example in EXAMPLES:
+        model.zero_grad(set_to_none=True)
+        (batch,) = micro_batches([example], 10_000, PAD)
+        loss, _ = sft_objective(model)(batch, counts)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, gradient in gradients(model).items():
+            expected[name] = expected.get(name, torch.zeros(())) + gradient
+    model.zero_grad(set_to_none=True)
+    learner, seen = learner_of(model, tokens=1, clip_grad=0.0), {}
+    step = learner.optimizer.step
+    learner.optimizer.step = lambda: seen.update(gradients(model)) or step()  # type: ignore[method-assign]
+    size = len(EXAMPLES) // calls
+    for first in range(0, len(EXAMPLES), size):
+        learner.backward(EXAMPLES[first : first + size], sft_objective(model), counts=counts)
+    learner.step()
+    assert_close(seen, expected)

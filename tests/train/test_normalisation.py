@@ -46,6 +46,15 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 def test_sft_is_the_mean_over_all_counted_tokens(folders: dict[str, str]) -> None:
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    fully_masked_sequence_is_zero_not_nan: https://github.com/verl-project/verl/issues/782,
+    https://github.com/allenai/open-instruct/issues/1685
+    masked_tokens_not_in_mean: https://github.com/NovaSky-AI/SkyRL/issues/462,
+    https://github.com/THUDM/slime/issues/365
+    sft_mask_off_by_one_and_eos_after_truncation: https://github.com/verl-project/verl/issues/3287,
+    https://github.com/CarperAI/trlx/issues/401
+    """
     for kind in KINDS:
         model, rows = load_policy(folders[kind]), random_rows(10, masked=True)
         rows.append(Row((5, 6), (7, 8, 9), (False,) * 3))  # adds nothing, to the sum or the count
@@ -98,7 +107,11 @@ def plain_reward_loss(model: Any, examples: Sequence[Example], centering: float)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_reward_loss_is_the_weighted_mean_over_all_pairs(kind: str, folders: dict[str, str]) -> None:
-    """Also where one micro-batch has margins and the next one soft labels."""
+    """Also where one micro-batch has margins and the next one soft labels.
+
+    loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    """
     model, examples = new_reward_model(folders[kind], pad_id=PAD, seed=0), comparisons()
     loss, right = plain_reward_loss(model, examples, 0.01)
     loss.backward()
@@ -192,7 +205,15 @@ def plain_value_loss(critic: Critic, out: Any, row: Row, k: int, given: Targets,
 @pytest.mark.parametrize("critic_kind", ["trunk", "shared"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ppo_is_the_mean_over_all_tokens(kind: str, critic_kind: str, folders: dict[str, str]) -> None:
-    """nan_outside_mask_does_not_leak: https://github.com/verl-project/verl/issues/2377"""
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    nan_outside_mask_does_not_leak: https://github.com/verl-project/verl/issues/2377
+    logprobs_use_sampling_temperature: https://github.com/NVIDIA-NeMo/RL/issues/316,
+    https://github.com/NVIDIA-NeMo/RL/issues/714
+    values_not_scaled_by_temperature: https://github.com/THUDM/slime/issues/1928
+    entropy_same_logits_as_policy: https://github.com/THUDM/slime/issues/1846,
+    https://github.com/NovaSky-AI/SkyRL/issues/490
+    """
     policy, critic = load_policy(folders[kind]), critic_of(critic_kind, folders[kind])
     config = ppo_config(clip_high=0.3, ent_coef=0.05, temperature=0.7)
     rollout = random_rows(14, seed=2)
@@ -233,7 +254,12 @@ def test_minibatches_of_one_pass_see_every_completion_once() -> None:
 def test_relatives_without_a_critic_by_their_own_means(
     average: str, ratio: str, kl: str, folders: dict[str, str]
 ) -> None:
-    """agg_mode_reaches_critic_and_entropy: https://github.com/verl-project/verl/issues/945"""
+    """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,
+    https://github.com/NVIDIA-NeMo/RL/issues/86
+    agg_mode_reaches_critic_and_entropy: https://github.com/verl-project/verl/issues/945
+    sequence_ratio_sum_vs_mean: https://github.com/huggingface/trl/issues/5814,
+    https://github.com/unslothai/unsloth-zoo/issues/870
+    """
     policy, config = load_policy(folders["llama"]), critic_free(average=average, ratio=ratio, kl=kl)
     rollout = random_rows(9, seed=4)
     targets = targets_of(rollout)
@@ -254,3 +280,34 @@ def critic_free(**changed: Any) -> CriticFreeConfig:
     return CriticFreeConfig(
         **{"algorithm": "rloo", "batch": 8, "group": 4, "completion": 12, "ent_coef": 0.05} | changed
     )
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        "token",
+        "sequence",
+        "limit",
+    ],
+)
+def test_the_average_reaches_the_critic(average: str, folders: dict[str, str]) -> None:
+    """agg_mode_reaches_critic_and_entropy: https://github.com/verl-project/verl/issues/945"""
+    policy, critic = load_policy(folders["llama"]), critic_of("trunk", folders["llama"])
+    config = ppo_config(average=average)
+    rollout = random_rows(6, seed=2)
+    targets = targets_of(rollout)
+    divisors = {"token": lambda _: sum(len(row.completion) for row in rollout)}
+    divisors |= {"sequence": lambda row: 6 * len(row.completion), "limit": lambda _: 6 * config.completion}
+    with torch.no_grad():
+        loss = sum(
+            plain_value_loss(critic, policy(**as_input(row)), row, k, targets, config)
+            / divisors[average](row)
+            for k, row in enumerate(rollout)
+        )
+    objective = on_policy_objective(policy, critic, targets, torch.arange(6), config)
+    metrics, _ = measured([policy, critic], [Example((row,)) for row in rollout], objective, tokens=80)
+    assert metrics["value/loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def as_input(row: Row) -> dict[str, Any]:
+    return {"input_ids": torch.tensor([row.prompt + row.completion]), "output_hidden_states": True}

@@ -19,6 +19,7 @@ from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.models.load import new_reward_model
 from concordant.rollout.rollout import Rollout, Sample
+from concordant.train.improver import estimate, freeze
 from concordant.train.reward_sources import (
     Ensemble,
     FunctionReward,
@@ -26,7 +27,7 @@ from concordant.train.reward_sources import (
     ServerReward,
     function_named,
 )
-from concordant.train.rewards import RewardModel, Scores, checked
+from concordant.train.rewards import RewardModel, ScoreNorm, Scores, checked
 from tinies import PAD
 
 PROMPTS = [Prompt.user("first question"), Prompt.user("second question")]
@@ -213,3 +214,24 @@ def test_plain_numbers_are_known(folders: dict[str, str]) -> None:
     assert Scores.of([1.0, 2.0]).known.tolist() == [True, True]
     same = Scores.of(torch.zeros(4))
     assert checked(same, PROMPTS, ROLLOUT) is same
+
+
+def test_a_score_of_zero_teaches_and_a_missing_one_does_not(folders: dict[str, str]) -> None:
+    """score_zero_is_not_missing: https://github.com/OpenRLHF/OpenRLHF/issues/1219"""
+    found = function([0, None, 0.0, 1]).score(PROMPTS, ROLLOUT)
+    assert found.known.tolist() == [True, False, True, True]
+    assert Mix({"mine": (0.0, function([0, None, 0.0, 1]))}).score(PROMPTS, ROLLOUT).known.tolist() == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    config = critic_free("rloo", batch=4, kl_coef=0.0, missing_eos_penalty=0.0, overlong_buffer=0)
+    run = Improvement(folders["llama"], config)
+    rollout = run.sampler.sample([run.prompts[0][1]], samples=4, seed=1)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    targets, summary = estimate(rollout, found, frozen, ScoreNorm(), 0.0, config)
+    assert targets.advantages[:, 0].tolist() == pytest.approx([-0.5, 0.0, -0.5, 1.0])
+    assert targets.pulling == {0, 2, 3}
+    assert summary["objective/score"] == pytest.approx(1 / 3)
+    assert summary["objective/unscored"] == 0.25

@@ -18,6 +18,9 @@ from tinies import KINDS, MACHINE, PAD, random_prompts, random_rows, sampler_of
 def test_a_reward_model_scores_each_completion_whatever_the_budget(
     kind: str, folders: dict[str, str]
 ) -> None:
+    """score_invariant_to_batch_and_padding: https://github.com/allenai/reward-bench/issues/137,
+    https://github.com/hiyouga/LLaMA-Factory/issues/689
+    """
     policy, model = load_policy(folders[kind]), new_reward_model(folders[kind], pad_id=PAD, seed=0)
     rollout = sampler_of(policy).sample(random_prompts(10), samples=2, seed=0)
     asked = [Prompt.user(str(n)) for n in range(10)]

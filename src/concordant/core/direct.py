@@ -2,7 +2,8 @@
 
 Legend: M comparisons. c and r are log-ratios of the chosen and of the rejected completion,
 log pi(y|x) - log reference(y|x) summed over the tokens of y, and D = c - r. All losses are per comparison,
-of shape (M,), in fp32; `weighted_mean` makes one number of them.
+of shape (M,), in fp32; `weighted_mean` makes one number of them. Exponents are kept below 20, so that a
+completion far from the reference cannot make the step infinite.
 
 A soft label p is the probability that the chosen completion is the better one. The loss of a comparison
 then is the expected one, p l(c, r) + (1 - p) l(r, c): with p = 1 - epsilon and the sigmoid this is
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from concordant.core.kl import MAX_LOG_RATIO
 from concordant.core.masked import kept, masked_sum, require_same_shape
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -100,7 +102,7 @@ def discopop_loss(c: Tensor, r: Tensor, *, beta: float, temperature: float = 0.0
     """
     x = beta * (c - r)
     mixed = torch.sigmoid(x / temperature)
-    return (1 - mixed) * -logsigmoid(x) + mixed * torch.exp(-x)
+    return (1 - mixed) * -logsigmoid(x) + mixed * torch.exp((-x).clamp(max=MAX_LOG_RATIO))
 
 
 def forward_kl_ratio(ratio: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ def forward_kl_ratio(ratio: Tensor) -> Tensor:
 
     f-DPO, Wang et al. 2023, arXiv:2309.16240, table 1.
     """
-    return 1 - torch.exp(-ratio)
+    return 1 - torch.exp((-ratio).clamp(max=MAX_LOG_RATIO))
 
 
 def jensen_shannon_ratio(ratio: Tensor) -> Tensor:
@@ -118,7 +120,7 @@ def jensen_shannon_ratio(ratio: Tensor) -> Tensor:
 
 def alpha_ratio(ratio: Tensor, *, alpha: float = 0.5) -> Tensor:
     """(e^((alpha - 1) u) - 1) / (alpha - 1): the same for an alpha divergence, 0 < alpha < 1 (arXiv:2309.16240)."""
-    return torch.expm1((alpha - 1) * ratio) / (alpha - 1)
+    return torch.expm1(((alpha - 1) * ratio).clamp(max=MAX_LOG_RATIO)) / (alpha - 1)
 
 
 def aot_loss(policy_gap: Tensor, reference_gap: Tensor, *, beta: float) -> Tensor:

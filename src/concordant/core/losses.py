@@ -91,16 +91,22 @@ def clipped_value_loss(
     denominator: Tensor | float,
     *,
     clip: float | None,
+    weight_BT: Tensor | None = None,
 ) -> tuple[Tensor, Metrics]:
     """Clipped squared error, sum_t max((v - R)^2, (clip(v, v_old +- clip) - R)^2) / 2 / denominator.
 
-    `clip=None` leaves v free. It is the value loss of the PPO reference code (arXiv:2005.12729).
+    `clip=None` leaves v free; `weight_BT` weighs the tokens (`token_weights`). It is the value loss of the PPO
+    reference code (arXiv:2005.12729).
 
     Metrics: `value_error` (squared distance of v from the return, unclipped), `value_clip_fraction`
     (tokens whose gradient the clip has removed).
     """
     require_same_shape(
-        values_BT=values_BT, old_values_BT=old_values_BT, returns_BT=returns_BT, loss_mask_BT=loss_mask_BT
+        values_BT=values_BT,
+        old_values_BT=old_values_BT,
+        returns_BT=returns_BT,
+        loss_mask_BT=loss_mask_BT,
+        weight_BT=weight_BT,
     )
     values_BT = kept(values_BT, loss_mask_BT)
     old_values_BT = kept(old_values_BT.detach(), loss_mask_BT)
@@ -116,7 +122,7 @@ def clipped_value_loss(
             "value_error": masked_mean(error_BT, loss_mask_BT, denominator),
             "value_clip_fraction": masked_mean(clipped_error_BT > error_BT, loss_mask_BT, denominator),
         }
-    return masked_mean(loss_BT, loss_mask_BT, denominator), metrics
+    return masked_mean(_weighted(loss_BT, weight_BT), loss_mask_BT, denominator), metrics
 
 
 def entropy_bonus(

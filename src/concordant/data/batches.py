@@ -93,21 +93,27 @@ class Counts:
     tokens: float
     sequences: float
     pairs: float  # sum of their weights
-    chosen_tokens: float = 0.0  # of the chosen side of each pair, times the weight of the pair
-    desirable: float = 0.0  # rows judged good by themselves
+    wanted_tokens: float = (
+        0.0  # of the better side of each pair, as far as it is the better one, times its weight
+    )
+    desirable: float = 0.0  # weight of the rows judged good by themselves
+    row_weight: float = 0.0  # weight of all rows judged by themselves
 
 
 def count(examples: Iterable[Example]) -> Counts:
     """Count what the losses of one optimiser batch are divided by."""
-    tokens = sequences = desirable = 0
-    weight = chosen_tokens = 0.0
+    tokens = sequences = 0
+    weight = wanted_tokens = row_weight = desirable = 0.0
     for example in examples:
         sequences += len(example.rows)
         tokens += sum(row.counted for row in example.rows)
-        desirable += example.desirable is True
+        desirable += example.weight * (example.desirable is True)
         weight += sum(pair.weight for pair in example.pairs)
-        chosen_tokens += sum(pair.weight * example.rows[pair.chosen].counted for pair in example.pairs)
-    return Counts(tokens, sequences, weight, chosen_tokens, desirable)
+        row_weight += example.weight * (example.desirable is not None)
+        for pair in example.pairs:
+            chosen, rejected = example.rows[pair.chosen].counted, example.rows[pair.rejected].counted
+            wanted_tokens += pair.weight * (pair.p_chosen * chosen + (1 - pair.p_chosen) * rejected)
+    return Counts(tokens, sequences, weight, wanted_tokens, desirable, row_weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,23 @@ from concordant.evaluation.answers import PARTS
 Results = Mapping[str, Any]  # a run's `results.json`
 
 # 97.5 % quantiles of Student's t by degrees of freedom; with three seeds the interval of a mean is wide.
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+T95 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +46,7 @@ class OverSeeds:
         n = len(values)
         half = math.nan
         if n > 1:
-            half = T95.get(n - 1, 1.96) * statistics.stdev(values) / math.sqrt(n)
+            half = T95[min(n - 1, len(T95)) - 1] * statistics.stdev(values) / math.sqrt(n)
         return cls(statistics.fmean(values), half, tuple(values))
 
     def __str__(self) -> str:

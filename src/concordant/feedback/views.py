@@ -85,19 +85,25 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
 def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
     """Completions called good or bad by the live votes, in the order in which their tasks were created.
 
-    A rating of `threshold` or more speaks for its completion; `opinions` has what the other votes say.
+    A rating of `threshold` or more speaks for its completion; `opinions` has what the other votes say. What
+    one vote says of a completion is added up: of a ranking the best comes out desirable, the worst
+    undesirable, each by how many it stands above and below, and what stands in the middle says nothing.
     """
     ballots = read_ballots(store)
-    return [
-        Judgement(
-            ballots.prompts[one.task_id],
-            ballots.completions[said.completion],
-            said.desirable,
-            said.weight * one.weight,
-        )
-        for one in ballots.votes
-        for said in opinions(one.payload, ballots.members[one.task_id], threshold)
-    ]
+    rows = []
+    for one in ballots.votes:
+        net: dict[str, float] = {}
+        for said in opinions(one.payload, ballots.members[one.task_id], threshold):
+            sign = 1 if said.desirable else -1
+            net[said.completion] = net.get(said.completion, 0.0) + sign * said.weight
+        rows += [
+            Judgement(
+                ballots.prompts[one.task_id], ballots.completions[key], lean > 0, abs(lean) * one.weight
+            )
+            for key, lean in net.items()
+            if abs(lean) > 1e-9
+        ]
+    return rows
 
 
 def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:

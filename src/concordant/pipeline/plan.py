@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.material import content_fingerprint, source_fingerprints
 from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.recipe import Recipe
+from concordant.train.config import EnsemblePartConfig, FunctionPartConfig, RewardPartConfig, ScoredConfig
 
 # Settings that change memory and time but not what is learnt.
-FREE_SETTINGS = ("checkpoint",)
+FREE_SETTINGS = ("checkpoint", "tokens", "timeout")
 
 # Keys of the recipe that every stage's result depends on, that decide which rows there are, and what is asked.
 EVERYWHERE = ("seed", "machine.precision", "model", "data.overlong")
@@ -142,9 +145,23 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = source_fingerprints(recipe.data.sources[name], root)
         else:
             found[key] = (values[section] or {}).get(name) if name else values[section]
+    if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):
+        found["policy.rewards.content"] = [
+            reward_content(part, root) for part in recipe.policy.rewards.values()
+        ]
     if recipe.model.path:
         found["model.content"] = content_fingerprint(Path(base_path(recipe)))
     return _without_free(found)
+
+
+def reward_content(part: RewardPartConfig, root: Path) -> list[str]:
+    """What stands behind a source of scores: the files of models, the module of a function; of a server nothing."""
+    if isinstance(part, FunctionPartConfig):
+        with suppress(ImportError, ValueError):
+            spec = find_spec(part.function.partition(":")[0])
+            return [content_fingerprint(Path(spec.origin))] if spec and spec.origin else []
+    paths = part.paths if isinstance(part, EnsemblePartConfig) else (getattr(part, "path", ""),)
+    return [content_fingerprint(root / path) for path in paths if path]
 
 
 def _without_free(value: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,14 @@ class LoopConfig(Config):
     tokens: int = Field(8192, ge=1)
     """Most tokens, padding included, in one forward pass; sets memory, not the result."""
     checkpoint: int = Field(100, ge=0)
-    """Optimiser steps (rollouts, in PPO) between two checkpoints; 0 = none before the end."""
+    """Optimiser steps between two checkpoints (rollouts or rounds, on own samples); 0 = none before the end."""
+
+    @field_validator("optimizer", mode="before", check_fields=False)
+    @classmethod
+    def _what_is_not_said_stays(cls, value: Any) -> Any:
+        """A part of [optimizer] leaves the section's own defaults in force, not those of AdamW in general."""
+        default = cls.model_fields["optimizer"].default
+        return {**default.model_dump(), **value} if isinstance(value, Mapping) else value
 
 
 class FitConfig(LoopConfig):
@@ -128,6 +135,8 @@ class ScoredConfig(LoopConfig):
 class OnPolicyConfig(ScoredConfig):
     """Learning from own samples: rollouts, each followed by clipped updates (arXiv:1707.06347)."""
 
+    checkpoint: int = Field(10, ge=0)
+    """Rollouts between two checkpoints; 0 = none before the end."""
     updates: int = Field(50, ge=1)
     """Rollouts; each is followed by `epochs` passes of clipped updates."""
     batch: int = Field(128, ge=1)
@@ -165,6 +174,13 @@ class OnPolicyConfig(ScoredConfig):
     target_kl: float | None = Field(None, gt=0)
     """Leave the passes over a rollout once KL(old, new) per token exceeds 1.5 times this; unset = never."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5, schedule="constant")
+
+    @field_validator("kl_target")
+    @classmethod
+    def _something_to_adapt(cls, target: float | None, info: ValidationInfo) -> float | None:
+        if target is not None and info.data.get("kl_coef") == 0:
+            raise ValueError("kl_coef above 0 to start from, as the controller multiplies it")
+        return target
 
     @field_validator("group", "minibatches")
     @classmethod
@@ -225,7 +241,24 @@ class CriticFreeConfig(OnPolicyConfig):
     def _defaults_of_the_algorithm(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {**CRITIC_FREE.get(str(values.get("algorithm")), {}), **values}
+        known = dict(CRITIC_FREE.get(str(values.get("algorithm")), {}))
+        if "overlong_buffer" in known:  # the paper's share of its longest completion
+            known["overlong_buffer"] = max(1, int(values.get("completion", 64)) // 4)
+        return {**known, **values}
+
+    @field_validator("overlong_buffer")
+    @classmethod
+    def _no_longer_than_a_completion(cls, buffer: int, info: ValidationInfo) -> int:
+        if buffer > info.data.get("completion", buffer):
+            raise ValueError(f"at most the longest completion of {info.data['completion']} tokens")
+        return buffer
+
+    @field_validator("dynamic_sampling")
+    @classmethod
+    def _groups_to_replace(cls, times: int, info: ValidationInfo) -> int:
+        if times and info.data.get("advantage") == "to_go":
+            raise ValueError("0 for advantage = to_go: a completion by itself has no group to agree with")
+        return times
 
     @field_validator("advantage")
     @classmethod
@@ -237,7 +270,7 @@ class CriticFreeConfig(OnPolicyConfig):
         return advantage
 
 
-# What the papers say, as defaults.
+# Defaults after the papers; what they leave open is as elsewhere here (score_norm, missing_eos_penalty).
 CRITIC_FREE: Mapping[str, Mapping[str, Any]] = {
     # Ahmadian et al. 2024, arXiv:2402.14740
     "rloo": {
@@ -261,20 +294,21 @@ CRITIC_FREE: Mapping[str, Mapping[str, Any]] = {
         "group": 8,
         "epochs": 1,
         "kl": "k3",
-        "kl_coef": 0.04,
+        "kl_coef": 0.0,
         "average": "limit",
         "advantage": "centred",
     },
     # Yu et al. 2025, arXiv:2503.14476: no KL, wider clip above, no token wasted on groups that agree
     "dapo": {
-        "group": 8,
+        "group": 16,
         "epochs": 1,
         "kl": "k3",
         "kl_coef": 0.0,
         "clip_high": 0.28,
         "advantage": "normalised",
         "dynamic_sampling": 3,
-        "overlong_buffer": 16,
+        "overlong_buffer": 16,  # a quarter of the longest completion
+        "missing_eos_penalty": 0.0,  # the buffer punishes what never stops
     },
     # Hu 2025, arXiv:2501.03262
     "reinforce++": {"group": 1, "epochs": 1, "advantage": "to_go", "whiten": True},
@@ -291,6 +325,8 @@ CRITIC_FREE: Mapping[str, Mapping[str, Any]] = {
 class RoundsConfig(ScoredConfig):
     """Rounds of sampling, keeping what scored best, and fitting the policy to it."""
 
+    checkpoint: int = Field(1, ge=0)
+    """Rounds between two checkpoints; 0 = none before the end."""
     rounds: int = Field(1, ge=1)
     """Rounds, each from the policy that the last one left."""
     prompts: int = Field(512, ge=1)

@@ -11,6 +11,7 @@ Legend: N completions of a rollout, C completion tokens (padded on the right).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,13 +106,15 @@ class Improver:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the learner's state."""
-        return {"number": self.number, "controller": self.controller.state()}
+        norm = {"mean": self.norm.mean, "std": self.norm.std}
+        return {"number": self.number, "controller": self.controller.state(), "norm": norm}
 
     def load_state(self, state: Mapping[str, Any] | None) -> None:
         """Go on from what `state()` gave; None changes nothing."""
         if state is not None:
             self.number = int(state["number"])
             self.controller.load_state(state["controller"])
+            self.norm = ScoreNorm(**state["norm"])
 
     def step(
         self, rollout: Rollout, scores: Tensor | Sequence[float] | Scores, frozen: Frozen | None = None
@@ -120,14 +123,34 @@ class Improver:
 
         `frozen` is what `freeze` gave for this rollout, where a caller wants to time it by itself.
         """
-        self.number += 1
         scores = Scores.of(scores)
+        self._check(rollout, scores)
+        self.number += 1
         if frozen is None:
             frozen = freeze(self.models, self.learner, rollout, self.config)
         targets, summary = estimate(rollout, scores, frozen, self.norm, self.controller.coef, self.config)
         summary |= self._clipped_passes(frozen, targets)
         self.controller.update(summary["objective/kl"], len(rollout.samples))
         return summary
+
+    def _check(self, rollout: Rollout, scores: Scores) -> None:
+        """Refuse what would be learnt from without a word and wrongly."""
+        n, config = len(rollout.samples), self.config
+        if scores.values.shape != (n,):
+            raise ValueError(f"{n} completions need as many scores, not a shape {tuple(scores.values.shape)}")
+        if not torch.isfinite(scores.values[scores.known]).all():
+            raise ValueError("a score is not finite")
+        if rollout.temperature != config.temperature:
+            raise ValueError(
+                f"sampled at temperature {rollout.temperature}, but the config says {config.temperature}"
+            )
+        if n % config.minibatches:
+            raise ValueError(f"{n} completions cannot be cut into {config.minibatches} equal minibatches")
+        groups = Counter(sample.prompt for sample in rollout.samples)
+        if isinstance(config, CriticFreeConfig) and config.advantage != "to_go" and min(groups.values()) < 2:
+            raise ValueError(
+                f"{config.algorithm} compares the completions of a prompt: sample with samples=config.group"
+            )
 
     def _clipped_passes(self, frozen: Frozen, targets: Targets) -> dict[str, float]:
         """Several passes of clipped updates over one rollout; returns their mean metrics.
@@ -250,13 +273,13 @@ def estimate(
         "objective/score": float(scores.mean()) if len(scores) else 0.0,
         "objective/score_std": float(scores.std()) if len(scores) > 1 else 0.0,
         "objective/score_normalised": float(norm(scores).mean()) if len(scores) else 0.0,
-        "objective/rlhf_reward": float((final - kl_coef * kl_N).mean()),
+        "objective/rlhf_reward": float((final - kl_coef * kl_N)[judged.known].mean()),
         "objective/non_score_reward": float((-kl_coef * kl_N).mean()),
         "rollout/length": float(mask.sum(1).float().mean()),
         "rollout/eos_rate": sum(s.ended for s in rollout.samples) / len(rollout.samples),
         "rollout/unique": len({s.completion for s in rollout.samples}) / len(rollout.samples),
     }
-    summary |= {f"score/{name}": float(part.mean()) for name, part in judged.parts.items()}
+    summary |= {f"score/{name}": float(part[judged.known].mean()) for name, part in judged.parts.items()}
     if not judged.known.all():
         summary["objective/unscored"] = float((~judged.known).float().mean())
     in_reward = kl_coef if config.kl == "reward" else 0.0
@@ -277,11 +300,11 @@ def estimate(
         advantage_N = AGAINST_GROUP[config.advantage](final - in_reward * kl_N, group_N, known_N)
         advantages = kept(advantage_N[:, None].expand_as(kl), mask)
         returns = advantages
+    if config.whiten:
+        advantages = whiten(advantages, mask & judged.known.to(mask.device)[:, None])
     pulls_N = (advantages != 0).any(1) | bool(config.ent_coef or (kl_coef and config.kl != "reward"))
     if isinstance(config, PPOConfig):
         pulls_N = torch.ones_like(pulls_N)  # the critic learns from all
-    if config.whiten:
-        advantages = whiten(advantages, mask)
     targets = Targets(
         frozen.old_logprobs,
         frozen.ref_logprobs,

@@ -28,7 +28,7 @@ def schedule_factor(config: OptimizerConfig, step: int, total: int) -> float:
     """Learning rate of step `step` (from 0) as a share of its peak."""
     if step < config.warmup:
         return (step + 1) / (config.warmup + 1)
-    done = (step - config.warmup) / max(1, total - config.warmup)
+    done = min(1.0, (step - config.warmup) / max(1, total - config.warmup))
     if config.schedule == "linear":
         return 1.0 - done
     if config.schedule == "cosine":

@@ -98,8 +98,14 @@ class ScoreNorm:
 
     @classmethod
     def of(cls, scores: Tensor) -> ScoreNorm:
-        """Mean and deviation of the scores of the reference's own completions."""
-        return cls(float(scores.mean()), max(float(scores.std()), 1e-6))
+        """Mean and deviation of the scores of the reference's own completions.
+
+        Where they do not vary, as with a rule that it never meets, there is no scale to learn from: it stays 1.
+        """
+        if not len(scores):
+            return cls()
+        std = float(scores.std()) if len(scores) > 1 else 0.0
+        return cls(float(scores.mean()), std if std > 1e-6 else 1.0)
 
     def __call__(self, scores: Tensor) -> Tensor:
         return (scores - self.mean) / self.std

@@ -17,6 +17,7 @@ from concordant.evaluation.comparison import Way
 from concordant.evaluation.comparison import compare as ways_of
 from concordant.files import write_json, write_text
 from concordant.pipeline.folder import read_json
+from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import Recipe, load_recipe, make_recipe, parse_overrides, with_overrides
 from concordant.pipeline.toml import to_toml
 
@@ -52,11 +53,29 @@ def compare(arguments: argparse.Namespace, console: Console) -> int:
             if unknown
             else "add such sections, or use recipes/compare.toml",
         )
+    idle = [key for key in overrides if key == "seed" or key.startswith("policy.")]
+    if idle:
+        raise UserError(
+            f"{idle[0]} would change nothing here",
+            where="the command line",
+            expected="keys of what all ways share, or compare.NAME.KEY",
+            fix="use --seeds for seeds, and compare.NAME.KEY=VALUE for one of the ways",
+        )
     folder: Path = arguments.runs / recipe.name
+    variants = {
+        (seed, name): variant_of(arguments.recipe, overrides, recipe, name, seed)
+        for seed in arguments.seeds
+        for name in names
+    }
+    for (seed, name), (
+        variant,
+        _,
+    ) in variants.items():  # a mistake in the last one is told before the first runs
+        plan(variant, folder / f"seed{seed}-{name}")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in arguments.seeds:
         for name in names:
-            variant, text = variant_of(arguments.recipe, overrides, recipe, name, seed)
+            variant, text = variants[seed, name]
             run_folder = folder / f"seed{seed}-{name}"
             text_path = run_folder / "recipe.toml"
             command = f"concordant run {text_path} --run {run_folder}"

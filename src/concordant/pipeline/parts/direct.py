@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from concordant.models.load import load_policy, reference_of, save_model
+from concordant.models.load import Reference, load_policy, save_model
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.judgements import judged_examples
@@ -20,7 +20,6 @@ from concordant.train.objectives.kto import kto_objective
 def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     """Fit the policy to the preferences, or to judgements, and leave it as a transformers folder."""
     policy = load_policy(context.model_path(context.start)).to(context.machine.device)
-    reference = reference_of(policy, context.model_path(context.start))
     limit = context.limit(policy)
     if isinstance(config, KTOConfig):
         examples = judged_examples(context, limit)
@@ -28,8 +27,8 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
         training, _ = split_preferences(context)
         examples = fit_examples(context, examples_of(context.template, training), limit, what="preferences")
     if isinstance(config, DPOConfig | IPOConfig | KTOConfig):
-        # While the policy still is its reference: its log-probabilities are those of the reference for good.
-        examples = with_reference(context, reference, examples, config.tokens)
+        # Here the policy still is its reference: what it says now is what the reference says for good.
+        examples = with_reference(context, Reference(policy), examples, config.tokens)
     policy = with_adapter(context, policy)
 
     if isinstance(config, KTOConfig):

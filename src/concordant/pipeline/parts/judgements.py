@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ def judged_examples(context: Context, limit: int) -> list[Example]:
     with Store.open(context.store_path) as store:
         rows = [row for row in judgements(store) if not context.material.validation(row.prompt)]
     check_classes(rows, str(context.store_path))
+    # Shuffled, as z is to rest on good and bad answers alike: votes name the better one first.
+    random.Random(context.seed("mismatches")).shuffle(rows)
     template = context.template
     answers = [completion_ids(template, row.prompt, row.completion) for row in rows]
     prompts = [tuple(template.prompt_ids(row.prompt.messages)) for row in rows]

@@ -46,14 +46,16 @@ def pair_objective(policy: Any, config: PairConfig, reference: Reference | None 
 
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
         logprobs = completion_logprobs(policy, batch)
-        worth = worths(logprobs, batch, config, reference)
-        c, r = worth[batch.chosen_M], worth[batch.rejected_M]
+        c, r = worths(logprobs, batch, config, reference)
         p = smoothed(batch.p_chosen_M, config)
         loss = direct.weighted_mean(direct.expected(loss_of, c, r, p), counts.pairs, batch.weight_M)
         metrics = {"reward/accuracy": _mean(_won(c, r, batch.p_chosen_M), batch, counts)}
         if config.nll_coef:
-            totals = -sequence_logprob(logprobs, batch.loss_mask_BC)[batch.chosen_M]
-            nll = direct.weighted_mean(totals, counts.chosen_tokens, batch.weight_M)
+            totals = -sequence_logprob(logprobs, batch.loss_mask_BC)
+            wanted = (
+                batch.p_chosen_M * totals[batch.chosen_M] + (1 - batch.p_chosen_M) * totals[batch.rejected_M]
+            )
+            nll = direct.weighted_mean(wanted, counts.wanted_tokens, batch.weight_M)
             loss = loss + config.nll_coef * nll
             metrics["policy/nll"] = nll
         totals_B = sequence_logprob(logprobs, batch.loss_mask_BC).detach()
@@ -81,20 +83,31 @@ def pair_loss(config: PairConfig) -> direct.PairLoss:
     return direct.robust(loss, config.flip_rate) if config.flip_rate else loss
 
 
-def worths(logprobs: Tensor, batch: MicroBatch, config: PairConfig, reference: Reference | None) -> Tensor:
-    """What each row is worth to the policy, (B,): its log-ratio to the reference, or its mean log-probability."""
+def worths(
+    logprobs: Tensor, batch: MicroBatch, config: PairConfig, reference: Reference | None
+) -> tuple[Tensor, Tensor]:
+    """What both sides of each pair are worth to the policy, (M,): log-ratios, or mean log-probabilities."""
     mask = batch.loss_mask_BC
     lengths = mask.sum(1).clamp(min=1)
+    sides = (batch.chosen_M, batch.rejected_M)
     if not isinstance(config, DPOConfig | IPOConfig):
-        return sequence_logprob(logprobs, mask) / lengths
+        mean = sequence_logprob(logprobs, mask) / lengths
+        return mean[sides[0]], mean[sides[1]]
     ratios = logprobs - reference_logprobs(batch, reference)
     if isinstance(config, DPOConfig) and config.length_alpha != 1.0:
-        total = direct.length_desensitised(ratios, mask, _shared_length(batch), alpha=config.length_alpha)
+        shared_M = torch.minimum(lengths[sides[0]], lengths[sides[1]])
+        alpha = config.length_alpha
+        totals = [
+            direct.length_desensitised(ratios[side], mask[side], shared_M, alpha=alpha) for side in sides
+        ]
     else:
-        total = sequence_logprob(ratios, mask)
+        whole = sequence_logprob(ratios, mask)
+        totals = [whole[side] for side in sides]
     if isinstance(config, DPOConfig):
-        total = DIVERGENCES[config.divergence](total)  # of the whole completion, before any mean
-    return total / lengths if config.per_token else total
+        totals = [DIVERGENCES[config.divergence](total) for total in totals]  # of the whole, before any mean
+    if config.per_token:
+        totals = [total / lengths[side] for total, side in zip(totals, sides, strict=True)]
+    return totals[0], totals[1]
 
 
 def smoothed(p_chosen: Tensor, config: PairConfig) -> Tensor:
@@ -120,15 +133,6 @@ def reference_logprobs(batch: MicroBatch, reference: Reference | None) -> Tensor
         return batch.ref_logprobs_BC
     with torch.no_grad(), reference.active():
         return completion_logprobs(reference.model, batch)
-
-
-def _shared_length(batch: MicroBatch) -> Tensor:
-    """Tokens of the shorter completion of the pair that a row stands in, (B,)."""
-    lengths = batch.loss_mask_BC.sum(1)
-    shared = lengths.clone()
-    for side, other in ((batch.chosen_M, batch.rejected_M), (batch.rejected_M, batch.chosen_M)):
-        shared.scatter_reduce_(0, side, lengths[other], "amin")
-    return shared
 
 
 def _won(c: Tensor, r: Tensor, p_chosen: Tensor) -> Tensor:

@@ -38,11 +38,12 @@ def kto_objective(
             good = batch.desirable_B
             loss_B = direct.kto_loss(ratio, good, z, beta=config.beta)
             weight = torch.where(good, config.desirable_weight, config.undesirable_weight)
-            loss = direct.weighted_mean(loss_B, counts.sequences, weight * batch.row_weight_B)
-            reward = config.beta * ratio.detach()
+            loss = direct.weighted_mean(loss_B, counts.row_weight, weight * batch.row_weight_B)
+            reward = config.beta * ratio.detach() * batch.row_weight_B
+            undesirable = counts.row_weight - counts.desirable
             return loss, {
-                "reward/desirable": reward[good].sum() / max(1.0, counts.desirable),
-                "reward/undesirable": reward[~good].sum() / max(1.0, counts.sequences - counts.desirable),
+                "reward/desirable": reward[good].sum() / (counts.desirable or 1.0),
+                "reward/undesirable": reward[~good].sum() / (undesirable or 1.0),
                 "objective/kl": z * len(batch.ids_BT) / counts.sequences,
             }
 

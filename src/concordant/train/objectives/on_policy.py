@@ -74,7 +74,10 @@ def on_policy_objective(
                 policy, batch.ids_BT, batch.attention_BT, batch.start, with_hidden=with_hidden
             )
         logprobs, entropy = token_logprobs_and_entropy(logits, batch.completion_BC, config.temperature)
-        loss, metrics = policy_loss(logprobs, entropy, part, batch, counts, config, kl_coef)
+        weights = token_weights(
+            batch.loss_mask_BC, counts.tokens, counts.sequences, config.average, config.completion
+        )
+        loss, metrics = policy_loss(logprobs, entropy, part, batch, counts, config, weights, kl_coef)
         if not policy_learns:
             loss = loss.detach() * 0.0
         if critic is not None and isinstance(config, PPOConfig):
@@ -86,6 +89,7 @@ def on_policy_objective(
                 batch.loss_mask_BC,
                 counts.tokens,
                 clip=config.clip_value,
+                weight_BT=weights,
             )
             loss = loss + config.vf_coef * value_loss
             metrics["value/loss"] = value_loss
@@ -102,11 +106,11 @@ def policy_loss(
     batch: MicroBatch,
     counts: Counts,
     config: PPOConfig | CriticFreeConfig,
+    weights: Tensor | None,
     kl_coef: float,
 ) -> tuple[Tensor, Metrics]:
     """The part of the loss that moves the policy, and what describes it."""
     mask = batch.loss_mask_BC
-    weights = token_weights(mask, counts.tokens, counts.sequences, config.average, config.completion)
     clipped, described = clipped_policy_loss(
         logprobs,
         part.old_logprobs,
