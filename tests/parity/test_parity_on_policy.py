@@ -24,7 +24,7 @@ from concordant.models.forward import completion_logits
 from concordant.models.load import Reference
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.config import CriticFreeConfig, OptimizerConfig
-from concordant.train.improver import Models, estimate, freeze
+from concordant.train.estimate import Models, estimate, freeze
 from concordant.train.learner import Group, Learner
 from concordant.train.objectives.on_policy import on_policy_objective
 from concordant.train.rewards import ScoreNorm

@@ -30,7 +30,7 @@ from concordant.models.forward import completion_logits, sequence_scores
 from concordant.models.load import Reference
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.config import OptimizerConfig, PPOConfig
-from concordant.train.improver import Frozen, Models, estimate, final_scores, freeze
+from concordant.train.estimate import Frozen, Models, estimate, final_scores, freeze
 from concordant.train.learner import Group, Learner
 from concordant.train.objectives.on_policy import on_policy_objective
 from concordant.train.rewards import ScoreNorm

@@ -20,8 +20,9 @@ from concordant.models.load import add_adapter, load_policy, new_reward_model, r
 from concordant.rollout.rollout import Rollout
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from concordant.train.config import CriticFreeConfig, FitConfig, OptimizerConfig, PPOConfig
+from concordant.train.estimate import Models
 from concordant.train.improve import improve
-from concordant.train.improver import Improver, Models
+from concordant.train.improver import Improver
 from concordant.train.learner import Group, Learner
 from concordant.train.rewards import Reward, RewardModel, ScoreNorm
 from concordant.train.step import Step

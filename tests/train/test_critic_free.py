@@ -13,6 +13,7 @@ from torch import Tensor
 
 from concordant.core.advantages import leave_one_out
 from concordant.data.types import Prompt
+from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout
 from concordant.train.config import (
     CRITIC_FREE,
@@ -23,7 +24,7 @@ from concordant.train.config import (
     OptimizerConfig,
     PPOConfig,
 )
-from concordant.train.improver import estimate, freeze
+from concordant.train.estimate import estimate, freeze
 from concordant.train.rewards import ScoreNorm, Scores
 from tinies import assert_close, gradients, same
 
@@ -236,3 +237,12 @@ def test_a_part_of_the_optimiser_leaves_the_rest_as_the_section_has_it() -> None
     for kind in (PPOConfig, DPOConfig, BestOfNConfig, KTOConfig):
         default = kind().optimizer
         assert kind(optimizer={"warmup": 5}).optimizer == default.model_copy(update={"warmup": 5})
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce++"])
+def test_what_needs_every_score_says_so(algorithm: str, folders: dict[str, str]) -> None:
+    run = Improvement(folders["llama"], critic_free(algorithm, batch=4))
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:4]], seed=2)
+    scores = Scores(torch.zeros(4), torch.tensor([True, True, False, True]))
+    with pytest.raises(UserError, match="1 of 4 completions have no score"):
+        run.improver().step(rollout, scores)

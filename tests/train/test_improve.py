@@ -16,7 +16,7 @@ from concordant.core.kl import AdaptiveKL
 from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train import improver
-from concordant.train.improver import estimate, final_scores, freeze
+from concordant.train.estimate import estimate, final_scores, freeze
 from concordant.train.objectives.on_policy import Targets, on_policy_objective
 from concordant.train.rewards import ScoreNorm
 from concordant.train.step import Step

@@ -19,7 +19,7 @@ from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.models.load import new_reward_model
 from concordant.rollout.rollout import Rollout, Sample
-from concordant.train.improver import estimate, freeze
+from concordant.train.estimate import estimate, freeze
 from concordant.train.reward_sources import (
     Ensemble,
     FunctionReward,

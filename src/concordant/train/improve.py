@@ -18,7 +18,8 @@ from concordant.data.types import Prompt
 from concordant.rollout.rollout import Rollout, Sampler
 from concordant.seeds import derive
 from concordant.train.config import CriticFreeConfig
-from concordant.train.improver import Improver, freeze
+from concordant.train.estimate import freeze
+from concordant.train.improver import Improver
 from concordant.train.rewards import Reward, Scores, checked
 from concordant.train.step import Step
 

@@ -101,7 +101,7 @@ def described(rollout: Rollout, scores: Scores) -> dict[str, float]:
         "objective/score": float(known.mean()) if len(known) else 0.0,
         "rollout/length": sum(lengths) / len(lengths),
         "rollout/eos_rate": sum(sample.ended for sample in samples) / len(samples),
-        "rollout/unique": len({(s.prompt_ids, s.completion) for s in samples}) / len(samples),
+        "rollout/unique": len({s.completion for s in samples}) / len(samples),
         **{f"score/{name}": float(part.mean()) for name, part in scores.parts.items()},
     }
 

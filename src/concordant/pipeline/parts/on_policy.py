@@ -17,8 +17,9 @@ from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.rollout.inline import InlineSampler
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import PPOConfig
+from concordant.train.estimate import Models, OnPolicy
 from concordant.train.improve import improve
-from concordant.train.improver import Improver, Models, OnPolicy
+from concordant.train.improver import Improver
 from concordant.train.learner import Group
 from concordant.train.rewards import Reward, ScoreNorm, checked
 from concordant.train.step import Step
