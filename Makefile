@@ -4,15 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 PARITY := .parity/.ready
 
-.PHONY: help demo test lint acceptance parity format docs style clean
+.PHONY: help demo test lint acceptance parity mutation format docs style clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        the whole loop on the embedded world, with a report (about two minutes)"
 	@echo "make test        lint and the test suite"
 	@echo "make lint        ruff, mypy and import-linter"
-	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about ten minutes)"
+	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"
 	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
+	@echo "make mutation    every small change to core/ has to make a test fail (about five minutes)"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "concordant needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11")'
@@ -53,6 +54,12 @@ parity: $(PARITY)
 	PYTHONPATH=.parity/trl-1.12.0 $(PARITY_TESTS) tests/parity/test_parity_ppo.py || failed=1; \
 	.parity/bin/python benchmarks/parity.py || failed=1; \
 	exit $$failed
+
+# mutmut lies beside the environment, as it is needed nowhere else, and works on a copy of the tree.
+mutation: $(READY)
+	@test -d .mutation/lib || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--target .mutation/lib mutmut==3.8.1
+	@PYTHONPATH=.mutation/lib $(BIN)/python benchmarks/mutation.py
 
 style: $(READY)
 	@$(BIN)/python benchmarks/style.py

@@ -223,3 +223,27 @@ def test_defaults_are_the_same_in_training_and_in_evaluation() -> None:
     kinds = (PPOConfig, OnlineDPOConfig, BestOfNConfig, FeedbackConfig, EvaluateConfig)
     defaults = [kind() for kind in kinds] + [CriticFreeConfig(algorithm=name) for name in CRITIC_FREE]
     assert len({(part.completion, part.temperature) for part in defaults}) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"kind": "modle"}, "'policy.rewards.mine.kind'"),
+        ({"kind": "server", "url": "ftp://somewhere"}, "'policy.rewards.mine.url'"),
+        ({"kind": "function", "function": "no colon"}, "'policy.rewards.mine.function'"),
+        ({"kind": "ensemble", "paths": ["one"]}, "'policy.rewards.mine.paths'"),
+        ({"wieght": 2.0}, "unknown key 'policy.rewards.mine.wieght'"),
+    ],
+)
+def test_a_bad_source_of_scores_is_named(part: dict[str, Any], said: str) -> None:
+    values = {"name": "x", "policy": {"rewards": {"mine": part}}}
+    with pytest.raises(UserError) as caught:
+        make_recipe(values, where="here")
+    assert said in caught.value.what
+
+
+def test_a_source_of_scores_is_a_model_unless_it_says_otherwise() -> None:
+    recipe = make_recipe({"name": "x", "policy": {"rewards": {"mine": {"path": "folder"}}}}, where="here")
+    assert isinstance(recipe.policy, PPOConfig)
+    assert recipe.policy.rewards["mine"].kind == "model"
+    assert not recipe.policy.needs_reward_stage

@@ -90,6 +90,7 @@ def test_what_is_no_list_of_numbers_is_refused(answer: Any, what: str) -> None:
 def test_arrays_are_lists_too() -> None:
     assert function(torch.arange(4.0)).score(PROMPTS, ROLLOUT).values.tolist() == [0, 1, 2, 3]
     assert function(torch.arange(4.0).numpy()).score(PROMPTS, ROLLOUT).values.tolist() == [0, 1, 2, 3]
+    assert function(list(torch.arange(4.0).numpy())).score(PROMPTS, ROLLOUT).values.tolist() == [0, 1, 2, 3]
 
 
 def test_functions_are_found_by_name() -> None:

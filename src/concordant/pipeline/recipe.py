@@ -157,7 +157,8 @@ def _explain(error: ValidationError, where: str) -> UserError:
             fix=f"did you mean {'.'.join((*place[:-1], near[0]))!r}?" if near else "remove it",
         )
     if first["type"] == "union_tag_invalid":
-        dotted, first["input"] = f"{dotted}.algorithm", first["ctx"]["tag"]
+        key = first["ctx"]["discriminator"].strip("'")
+        dotted, first["input"] = f"{dotted}.{key}", first["ctx"]["tag"]
         first["msg"] = f"one of {first['ctx']['expected_tags']}"
     given = "" if first["type"] == "missing" else f", got {first['input']!r}"
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")

@@ -108,6 +108,10 @@ class ServerPartConfig(RewardPartConfig):
     """Seconds to wait for an answer; three tries."""
 
 
+def _model_unless_named(value: Any) -> Any:
+    return {"kind": "model", **value} if isinstance(value, Mapping) else value
+
+
 class ScoredConfig(LoopConfig):
     """Sampling from the policy, and scores for what it said."""
 
@@ -120,6 +124,7 @@ class ScoredConfig(LoopConfig):
         Annotated[
             ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig,
             Field(discriminator="kind"),
+            BeforeValidator(_model_unless_named),
         ],
     ] = Field(default_factory=dict)
     """Where scores come from, by name; they are added up. None = the reward model of this run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import numbers
 import time
 import urllib.error
 import urllib.request
@@ -189,7 +190,7 @@ def scores_of(
             expected=expected,
         )
     for number, score in enumerate(found):
-        usable = isinstance(score, int | float) and math.isfinite(score)
+        usable = isinstance(score, numbers.Real) and math.isfinite(score)
         if score is not None and not usable:
             asked = prompts[rollout.samples[number].prompt].text[:EXCERPT]
             raise UserError(
