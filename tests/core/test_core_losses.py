@@ -399,3 +399,12 @@ def test_a_limit_of_one_token_is_a_limit() -> None:
     assert weights is not None
     assert weights.dtype == torch.float32
     assert weights.tolist() == [[1.0], [1.0]]
+
+
+def test_the_value_loss_can_be_another_mean_too() -> None:
+    mask = torch.tensor([[True, True], [True, False]])
+    values, returns = torch.tensor([[1.0, 3.0], [4.0, NAN]]), torch.zeros(2, 2)
+    weights = token_weights(mask, 3, 2, "sequence")
+    loss, metrics = clipped_value_loss(values, values, returns, mask, 3, clip=None, weight_BT=weights)
+    assert float(loss) == pytest.approx(((0.5 + 4.5) / 2 + 8.0) / 2)
+    assert float(metrics["value_error"]) == pytest.approx((1 + 9 + 16) / 3), "what is reported stays per token"
