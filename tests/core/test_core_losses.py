@@ -407,4 +407,6 @@ def test_the_value_loss_can_be_another_mean_too() -> None:
     weights = token_weights(mask, 3, 2, "sequence")
     loss, metrics = clipped_value_loss(values, values, returns, mask, 3, clip=None, weight_BT=weights)
     assert float(loss) == pytest.approx(((0.5 + 4.5) / 2 + 8.0) / 2)
-    assert float(metrics["value_error"]) == pytest.approx((1 + 9 + 16) / 3), "what is reported stays per token"
+    assert float(metrics["value_error"]) == pytest.approx((1 + 9 + 16) / 3), (
+        "what is reported stays per token"
+    )
