@@ -82,6 +82,8 @@ def test_each_run_can_be_taken_up_by_itself(compared: tuple[Path, str]) -> None:
         (["--only", "dop"], "nothing called 'dop'"),
         (["compare.dpo.betta=1"], "unknown key 'compare.dpo.betta'"),
         (["compare.dpo.betta=1"], "did you mean 'compare.dpo.beta'?"),
+        (["policy.updates=3"], "would change nothing here"),
+        (["seed=9"], "would change nothing here"),
         (["compare.dpo.algorithm=dop"], "'dpo'"),
     ],
 )

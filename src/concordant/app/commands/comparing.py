@@ -40,19 +40,56 @@ def compare(arguments: argparse.Namespace, console: Console) -> int:
     """Run every algorithm of `[compare]` for every seed, then write one table."""
     overrides = parse_overrides(arguments.overrides)
     recipe = load_recipe(arguments.recipe, overrides)
-    names = arguments.only or list(recipe.compare)
-    unknown = [name for name in names if name not in recipe.compare]
-    if unknown or not names:
+    names = names_of(recipe, arguments.only, f"{arguments.recipe}: [compare]")
+    refuse_idle(overrides)
+    folder: Path = arguments.runs / recipe.name
+    variants = {
+        (seed, name): variant_of(arguments.recipe, overrides, recipe, name, seed)
+        for seed in arguments.seeds
+        for name in names
+    }
+    # A mistake in the last one is told before the first runs.
+    for (seed, name), (variant, _) in variants.items():
+        plan(variant, folder / f"seed{seed}-{name}")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for (seed, name), (variant, text) in variants.items():
+        run_folder = folder / f"seed{seed}-{name}"
+        command = f"concordant run {run_folder / 'recipe.toml'} --run {run_folder}"
+        if not run_recipe(variant, text, run_folder, (), command, console):
+            return 0
+        found[name].append(read_json(run_folder / "results.json") or {})
+    ways = ways_of(found)
+    rows = [way.as_dict() for way in ways]
+    write_json(folder / "comparison.json", {"seeds": arguments.seeds, "ways": rows})
+    write_text(folder / "comparison.md", markdown(ways, arguments.seeds))
+    console.print(table(ways))
+    console.print(f"table: {folder / 'comparison.md'}", markup=False, highlight=False)
+    return 0
+
+
+def names_of(recipe: Recipe, only: Sequence[str], where: str) -> list[str]:
+    """The ways to be compared: all of `[compare]`, or those asked for."""
+    known = ", ".join(recipe.compare)
+    for name in only:
+        if name not in recipe.compare:
+            raise UserError(
+                f"there is nothing called {name!r} to compare",
+                where=where,
+                expected=known,
+                fix="give one of these to --only",
+            )
+    if not recipe.compare:
         raise UserError(
-            f"there is nothing called {unknown[0]!r} to compare"
-            if unknown
-            else "there is nothing to compare",
-            where=f"{arguments.recipe}: [compare]",
-            expected=", ".join(recipe.compare) or "sections such as [compare.dpo] with the keys of [policy]",
-            fix="give one of these to --only"
-            if unknown
-            else "add such sections, or use recipes/compare.toml",
+            "there is nothing to compare",
+            where=where,
+            expected="sections such as [compare.dpo] with the keys of [policy]",
+            fix="add such sections, or use recipes/compare.toml",
         )
+    return list(only or recipe.compare)
+
+
+def refuse_idle(overrides: dict[str, Any]) -> None:
+    """Raise for overrides that every way replaces by its own."""
     idle = [key for key in overrides if key == "seed" or key.startswith("policy.")]
     if idle:
         raise UserError(
@@ -61,35 +98,6 @@ def compare(arguments: argparse.Namespace, console: Console) -> int:
             expected="keys of what all ways share, or compare.NAME.KEY",
             fix="use --seeds for seeds, and compare.NAME.KEY=VALUE for one of the ways",
         )
-    folder: Path = arguments.runs / recipe.name
-    variants = {
-        (seed, name): variant_of(arguments.recipe, overrides, recipe, name, seed)
-        for seed in arguments.seeds
-        for name in names
-    }
-    for (seed, name), (
-        variant,
-        _,
-    ) in variants.items():  # a mistake in the last one is told before the first runs
-        plan(variant, folder / f"seed{seed}-{name}")
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for seed in arguments.seeds:
-        for name in names:
-            variant, text = variants[seed, name]
-            run_folder = folder / f"seed{seed}-{name}"
-            text_path = run_folder / "recipe.toml"
-            command = f"concordant run {text_path} --run {run_folder}"
-            if not run_recipe(variant, text, run_folder, (), command, console):
-                return 0
-            found[name].append(read_json(run_folder / "results.json") or {})
-    ways = ways_of(found)
-    write_json(
-        folder / "comparison.json", {"seeds": arguments.seeds, "ways": [way.as_dict() for way in ways]}
-    )
-    write_text(folder / "comparison.md", markdown(ways, arguments.seeds))
-    console.print(table(ways))
-    console.print(f"table: {folder / 'comparison.md'}", markup=False, highlight=False)
-    return 0
 
 
 def variant_of(

@@ -60,7 +60,7 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
         last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)
-    return {"score_mean": norm.mean, "score_std": norm.std, **last}
+    return {"score_mean": improver.norm.mean, "score_std": improver.norm.std, **last}
 
 
 def reference_scores(
