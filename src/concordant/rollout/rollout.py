@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from concordant.data.batches import Example, Row
+from concordant.data.types import Prompt
+
+Asked = tuple[Prompt, tuple[int, ...]]
+"""A prompt with its token ids, as a sampler takes them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from concordant.data.batches import epochs
-from concordant.data.types import Prompt
-from concordant.rollout.rollout import Rollout, Sampler
+from concordant.rollout.rollout import Asked, Rollout, Sampler
 from concordant.seeds import derive
 from concordant.train.config import CriticFreeConfig
 from concordant.train.estimate import freeze
@@ -23,10 +22,8 @@ from concordant.train.improver import Improver
 from concordant.train.rewards import Reward, Scores, checked
 from concordant.train.step import Step
 
-Asked = Sequence[tuple[Prompt, tuple[int, ...]]]
 
-
-def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Asked) -> Iterator[Step]:
+def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Sequence[Asked]) -> Iterator[Step]:
     """Run from the update after the improver's last one to the end. `prompts` come with their token ids.
 
     Everything random in update k depends on the seed and k alone, so a run restored from a
@@ -64,7 +61,7 @@ def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Asked
 
 
 def _sampled(
-    improver: Improver, sampler: Sampler, reward: Reward, asked: Asked, clock: _Clock, seed: int
+    improver: Improver, sampler: Sampler, reward: Reward, asked: Sequence[Asked], clock: _Clock, seed: int
 ) -> tuple[Rollout, Scores]:
     rollout = sampler.sample([ids for _, ids in asked], samples=improver.config.group, seed=seed)
     clock.lap("sample")

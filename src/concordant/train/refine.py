@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from concordant.data.batches import Example, Pair, epochs
-from concordant.data.types import Prompt
-from concordant.rollout.rollout import Rollout, Sample, Sampler
+from concordant.rollout.rollout import Asked, Rollout, Sample, Sampler
 from concordant.seeds import derive
 from concordant.train.config import RoundsConfig
 from concordant.train.learner import Learner, Objective
@@ -28,7 +27,7 @@ def refine(
     learner: Learner,
     sampler: Sampler,
     reward: Reward,
-    prompts: Sequence[tuple[Prompt, tuple[int, ...]]],
+    prompts: Sequence[Asked],
     keep: Keep,
     objective: Objective,
     config: RoundsConfig,

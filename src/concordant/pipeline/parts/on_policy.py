@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from concordant.core.kl import AdaptiveKL, FixedKL
-from concordant.data.types import Prompt
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.forward import bare
 from concordant.models.load import load_policy, reference_of, save_model
@@ -15,6 +15,7 @@ from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
 from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_of
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.rollout.inline import InlineSampler
+from concordant.rollout.rollout import Asked
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import PPOConfig
 from concordant.train.estimate import Models, OnPolicy
@@ -66,7 +67,7 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
 def reference_scores(
     sampler: InlineSampler,
     reward: Reward,
-    prompts: list[tuple[Prompt, tuple[int, ...]]],
+    prompts: Sequence[Asked],
     config: OnPolicy,
     *,
     seed: int,

@@ -10,9 +10,7 @@ from concordant.data.types import Completion, Prompt
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.lengths import fit_all, lead
 from concordant.rollout.inline import InlineSampler
-from concordant.rollout.rollout import Sample
-
-Asked = tuple[Prompt, tuple[int, ...]]
+from concordant.rollout.rollout import Asked, Sample
 
 
 def sampler_of(
@@ -32,7 +30,7 @@ def sampler_of(
 
 def with_ids(
     context: Context, prompts: Sequence[Prompt], model: Any, completion: int, *, what: str = "prompts"
-) -> list[tuple[Prompt, tuple[int, ...]]]:
+) -> list[Asked]:
     """Prompts with their token ids, each leaving room for a completion of so many tokens."""
     room = context.limit(model) - completion
     pairs = [(prompt, tuple(context.template.prompt_ids(prompt.messages))) for prompt in prompts]

@@ -24,12 +24,10 @@ from concordant.pipeline.parts.judging import golds_of, reward_model_of
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, split_preferences
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
-from concordant.rollout.rollout import Rollout, Sample
+from concordant.rollout.rollout import Asked, Rollout, Sample
 from concordant.train.rewards import RewardModel
 
 SAMPLES = 16  # completions per prompt for diversity
-
-Asked = list[tuple[Prompt, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,18 @@ class Study:
     config: EvaluateConfig
     reference: Any
     reward: RewardModel | None
-    splits: dict[str, Asked]
+    splits: dict[str, list[Asked]]
 
     @property
-    def main(self) -> Asked:
+    def main(self) -> list[Asked]:
         """The prompts of the split reported first."""
         return next(iter(self.splits.values()))
 
-    def few(self, n: int) -> Asked:
+    def few(self, n: int) -> list[Asked]:
         """`n` prompts of this split to look at closely."""
         return [self.main[place] for place in spread([prompt for prompt, _ in self.main], n)]
 
-    def sample(self, model: Any, asked: Asked, samples: int, what: str) -> Rollout:
+    def sample(self, model: Any, asked: list[Asked], samples: int, what: str) -> Rollout:
         sampler = sampler_of(
             self.context, model, completion=self.config.completion, temperature=self.config.temperature
         )
@@ -61,7 +59,7 @@ class Study:
         self.context.stop.check()
         return rollout
 
-    def answers(self, name: str, split: str, asked: Asked, rollout: Rollout) -> list[Answer]:
+    def answers(self, name: str, split: str, asked: list[Asked], rollout: Rollout) -> list[Answer]:
         """Everything that is known about the completions of a rollout."""
         prompts = [prompt for prompt, _ in asked]
         with self.context.timed("score") as timer:
