@@ -75,6 +75,7 @@ TIMES = (
     "seconds",
     "throughput",
     "memory_mb",
+    "device_memory_mb",
     "peak_rss_mb",
     "command",
     "machine",

@@ -71,7 +71,7 @@ def test_every_algorithm_learns_what_pays(algorithm: str, folders: dict[str, str
         batch=64,
         epochs=2,
         kl_coef=0.0,
-        lr=2e-2,
+        lr=1e-2,
         missing_eos_penalty=0.0,
         overlong_buffer=0,
     )

@@ -147,7 +147,7 @@ def test_a_finished_fit_has_nothing_left_to_do(folders: dict[str, str]) -> None:
 def test_tokens_of_a_step_are_those_of_its_rows(folders: dict[str, str]) -> None:
     model, examples = load_policy(folders["llama"]), single_examples(6)
     step = next(fit(learner_of(model), examples, always(sft_objective(model)), config_of(1, 6), seed=0))
-    assert step.tokens == sum(example.rows[0].length for example in examples)
+    assert step.tokens["train"] == sum(example.rows[0].length for example in examples)
 
 
 def test_every_step_is_one_whole_batch_where_epochs_and_micro_batches_end_unevenly(

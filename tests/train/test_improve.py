@@ -93,7 +93,7 @@ def test_metrics_have_the_names_of_the_field(folders: dict[str, str]) -> None:
         assert step.rollout is not None
         assert len(step.prompts) == len(step.scores) == len(step.rollout.samples) == 12
         assert set(step.seconds) == {"sample", "score", "train"}
-        assert step.tokens > 2 * step.rollout.tokens
+        assert step.tokens["train"] > 2 * step.rollout.tokens
         by_text = {prompt.text: ids for prompt, ids in ppo.prompts}
         assert all(s.prompt_ids == by_text[step.prompts[s.prompt].text] for s in step.rollout.samples)
     assert ppo.learner.steps == 18
@@ -218,11 +218,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         assert second.controller.state() == full.controller.state()
 
 
-def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
+def test_early_stop_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
     config = ppo_config(epochs=6, minibatches=2, lr=1e-2, updates=1)
     free = Improvement(folders["llama"], config).run()[0].metrics
     assert free["policy/steps"] == 12
-    ppo = Improvement(folders["llama"], config.model_copy(update={"target_kl": 0.05}))
+    ppo = Improvement(folders["llama"], config.model_copy(update={"early_stop_kl": 0.05}))
     metrics = ppo.run()[0].metrics
     assert 1 <= metrics["policy/steps"] < 12
     assert metrics["policy/steps"] == ppo.learner.steps
@@ -230,12 +230,12 @@ def test_target_kl_ends_the_passes_early(folders: dict[str, str]) -> None:
     assert set(metrics) == METRICS
 
 
-def test_a_first_minibatch_beyond_target_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
+def test_a_first_minibatch_beyond_early_stop_kl_leaves_the_weights_alone(folders: dict[str, str]) -> None:
     """The sampler here is another model, so that even the first ratio is off; the gap is told all the same.
 
     gap_gate: https://github.com/NVIDIA-NeMo/RL/issues/1767
     """
-    ppo = Improvement(folders["llama"], ppo_config(target_kl=1e-4, updates=1))
+    ppo = Improvement(folders["llama"], ppo_config(early_stop_kl=1e-4, updates=1))
     ppo.sampler.model = Improvement(folders["gpt2"], ppo_config()).policy
     before, state = ppo.weights(), len(ppo.learner.state())
     metrics = ppo.run()[0].metrics

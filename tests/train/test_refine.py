@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from concordant.train.step import Step
 from tinies import same, sampler_of, weights
 
 
-def sample(prompt: int, token: int) -> Sample:
-    return Sample(prompt, (5, 6), (token, 1), (0.0, 0.0), True)
+def sample(prompt: int, token: int, *, ended: bool = True) -> Sample:
+    return Sample(prompt, (5, 6 + prompt), (token, 1), (0.0, 0.0), ended)
 
 
 GROUP = [sample(0, token) for token in (7, 8, 9)]
@@ -41,6 +41,25 @@ def test_the_best_stands_against_the_worst() -> None:
     assert found == Example((GROUP[1].row, GROUP[0].row), (Pair(0, 1),))
     assert best_and_worst(GROUP, torch.ones(3)) is None
     assert best_and_worst([GROUP[0], GROUP[0]], torch.tensor([0.0, 1.0])) is None
+
+
+def test_a_completion_that_never_stopped_wins_nothing() -> None:
+    endless = sample(0, 7, ended=False)
+    scores = torch.tensor([9.0, 2.0, 1.0])
+    assert best([endless, *GROUP[1:]], scores) == GROUP[1].example
+    assert best([endless, endless], scores[:2]) is None
+    found = best_and_worst([endless, *GROUP[1:]], scores)
+    assert found == Example((GROUP[1].row, GROUP[2].row), (Pair(0, 1),))
+    assert best_and_worst([endless, endless], scores[:2]) is None
+
+
+def test_a_question_asked_twice_is_one_group() -> None:
+    """groups_by_id_not_text: https://github.com/NVIDIA-NeMo/RL/issues/2176"""
+    again = [replace(one, prompt=1) for one in GROUP]
+    rollout = Rollout((*GROUP, *again, sample(2, 7)), 1.0)
+    assert rollout.groups == (0, 0, 0, 0, 0, 0, 1)
+    scores = Scores.of([0.0, 2.0, 1.0, 0.0, 0.0, 3.0, 0.0])
+    assert kept_of(rollout, scores, best) == [GROUP[2].example]
 
 
 def test_completions_without_a_score_are_left_out() -> None:

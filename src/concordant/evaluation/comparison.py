@@ -97,7 +97,9 @@ def figures_of(results: Sequence[Results], model: str) -> dict[str, OverSeeds]:
     }
     if model == "policy":
         columns["seconds"] = [one["seconds"]["stages"].get("policy") for one in results]
-        columns["peak_mb"] = [one["memory_mb"].get("policy") for one in results]
+        columns["peak_mb"] = [
+            (one.get("device_memory_mb") or one["memory_mb"]).get("policy") for one in results
+        ]
     known = {name: [v for v in values if v is not None] for name, values in columns.items()}
     return {name: OverSeeds.of(values) for name, values in known.items() if len(values) == len(results)}
 

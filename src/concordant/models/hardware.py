@@ -106,9 +106,10 @@ def memory_mb(device: torch.device | None = None) -> dict[str, float]:
     return peak
 
 
-def forget_peak(device: torch.device | None = None) -> None:
+def forget_peak() -> None:
     """Begin to measure peak memory anew, where the system lets us; elsewhere peaks are those of the process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if device is not None and device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)

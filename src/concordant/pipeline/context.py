@@ -133,11 +133,8 @@ class Context:
 
     def log(self, step: Step) -> None:
         """Count a step's costs and append it to the stage's log."""
-        tokens = {"train": step.tokens}
-        if step.rollout is not None:
-            tokens |= {"sample": step.rollout.tokens, "score": step.rollout.read}
         for activity, seconds in step.seconds.items():
-            self.totals.add(activity, seconds, tokens.get(activity, 0))
+            self.totals.add(activity, seconds, step.tokens.get(activity, 0))
         row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **step.metrics}
         self.folder.append(self.folder.steps, [row])
 

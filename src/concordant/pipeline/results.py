@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,8 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
                 "stages": {name: round(stage.get("wall", 0.0), 2) for name, stage in done.items()},
             },
             "throughput": {name: throughput(stage.get("totals", {})) for name, stage in done.items()},
-            "memory_mb": {
-                name: round(stage.get("peak_mb", {}).get("rss", 0.0)) for name, stage in done.items()
-            },
+            "memory_mb": _peaks(done, "rss"),
+            "device_memory_mb": _peaks(done, "device"),
             "peak_rss_mb": round(
                 max((s.get("peak_mb", {}).get("rss", 0.0) for s in done.values()), default=0)
             ),
@@ -45,6 +45,12 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
             "versions": versions(),
         },
     )
+
+
+def _peaks(done: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, int]:
+    """Peak memory of each stage that measured this kind of it."""
+    found = {name: stage.get("peak_mb", {}).get(kind) for name, stage in done.items()}
+    return {name: round(peak) for name, peak in found.items() if peak is not None}
 
 
 def throughput(totals: dict[str, Any]) -> dict[str, Any]:

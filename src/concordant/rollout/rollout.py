@@ -40,6 +40,12 @@ class Rollout:
     temperature: float
 
     @property
+    def groups(self) -> tuple[int, ...]:
+        """For each completion the number of its question: one that was asked twice is one group."""
+        numbers: dict[tuple[int, ...], int] = {}
+        return tuple(numbers.setdefault(sample.prompt_ids, len(numbers)) for sample in self.samples)
+
+    @property
     def tokens(self) -> int:
         """Sampled tokens."""
         return sum(len(sample.completion) for sample in self.samples)

@@ -87,6 +87,13 @@ class EnsemblePartConfig(RewardPartConfig):
     spread_coef: float = Field(1.0, ge=0)
     """Weight of the variance, where combine = spread."""
 
+    @field_validator("spread_coef")
+    @classmethod
+    def _a_spread_to_weigh(cls, coef: float, info: ValidationInfo) -> float:
+        if coef != 1 and info.data.get("combine", "spread") != "spread":
+            raise ValueError(f"1 for combine = {info.data['combine']}, which has no use for it")
+        return coef
+
 
 class FunctionPartConfig(RewardPartConfig):
     """A Python function."""
@@ -176,7 +183,7 @@ class OnPolicyConfig(ScoredConfig):
     """Every token counts the same, or every completion, or the sum of each completion over its longest length."""
     ent_coef: float = Field(0.0, ge=0)
     """Weight of the entropy bonus."""
-    target_kl: float | None = Field(None, gt=0)
+    early_stop_kl: float | None = Field(None, gt=0)
     """Leave the passes over a rollout once KL(old, new) per token exceeds 1.5 times this; unset = never."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5, schedule="constant")
 
@@ -186,6 +193,13 @@ class OnPolicyConfig(ScoredConfig):
         if target is not None and info.data.get("kl_coef") == 0:
             raise ValueError("kl_coef above 0 to start from, as the controller multiplies it")
         return target
+
+    @field_validator("kl_horizon")
+    @classmethod
+    def _a_target_to_steer_to(cls, horizon: float, info: ValidationInfo) -> float:
+        if horizon != cls.model_fields["kl_horizon"].default and not info.data.get("kl_target"):
+            raise ValueError("a kl_target beside it: a fixed kl_coef has no horizon")
+        return horizon
 
     @field_validator("group", "minibatches")
     @classmethod
@@ -257,6 +271,15 @@ class CriticFreeConfig(OnPolicyConfig):
         if buffer > info.data.get("completion", buffer):
             raise ValueError(f"at most the longest completion of {info.data['completion']} tokens")
         return buffer
+
+    @field_validator("gamma")
+    @classmethod
+    def _steps_to_discount(cls, gamma: float, info: ValidationInfo) -> float:
+        if gamma != 1 and info.data.get("advantage", "to_go") != "to_go":
+            raise ValueError(
+                f"1 for advantage = {info.data['advantage']}, which has one reward per completion"
+            )
+        return gamma
 
     @field_validator("dynamic_sampling")
     @classmethod

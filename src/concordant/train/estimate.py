@@ -135,7 +135,7 @@ def estimate(
         returns = returns_to_go(token_rewards(final, kl, mask, in_reward), mask, config.gamma)
         advantages = returns
     else:
-        group_N = torch.tensor([sample.prompt for sample in rollout.samples], device=mask.device)
+        group_N = torch.tensor(rollout.groups, device=mask.device)
         total_N = final - in_reward * sequence_logprob(kl, mask)
         advantage_N = AGAINST_GROUP[config.advantage](total_N, group_N, known_N1[:, 0])
         advantages = returns = kept(advantage_N[:, None].expand_as(kl), mask)

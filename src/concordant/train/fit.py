@@ -35,7 +35,7 @@ def fit(
         metrics = learner.backward(batch, objective_of(batch))
         metrics |= learner.step()
         tokens = sum(row.length for example in batch for row in example.rows)
-        yield Step(number, total, metrics, tokens, {"train": time.perf_counter() - begin})
+        yield Step(number, total, metrics, {"train": tokens}, {"train": time.perf_counter() - begin})
 
 
 def always(objective: Objective) -> Callable[[Sequence[Example]], Objective]:

@@ -35,9 +35,9 @@ def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Seque
     for number, rows in enumerate(batches, start=1):
         if number <= done:
             continue
-        clock = _Clock()
+        spent = _Spent()
         asked = [prompts[i] for i in rows]
-        rollout, scores = _sampled(improver, sampler, reward, asked, clock, derive(seed, number, "samples"))
+        rollout, scores = _sampled(improver, sampler, reward, asked, spent, derive(seed, number, "samples"))
         for attempt in range(config.dynamic_sampling if isinstance(config, CriticFreeConfig) else 0):
             flat = _flat_groups(rollout, scores)
             if not flat:
@@ -45,29 +45,28 @@ def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Seque
             (others,) = epochs(len(prompts), len(flat), 1, derive(seed, number, "others", attempt))
             fresh = [prompts[i] for i in others]
             again = derive(seed, number, "samples", attempt)
-            found = _sampled(improver, sampler, reward, fresh, clock, again)
+            found = _sampled(improver, sampler, reward, fresh, spent, again)
             for group, pair in zip(flat, fresh, strict=True):
                 asked[group] = pair
             rollout, scores = _with_groups(rollout, scores, flat, *found)
         frozen = freeze(improver.models, improver.learner, rollout, config)
-        clock.lap("score")
+        spent.lap("score")
         summary = improver.step(rollout, scores, frozen)
-        clock.lap("train")
         passes = summary["policy/steps"] / config.minibatches  # fewer than epochs where the early stop came
-        tokens = round(passes * sum(s.row.length for s in rollout.samples))
+        spent.lap("train", round(passes * rollout.read))
         questions = tuple(prompt for prompt, _ in asked)
         values = tuple(scores.values.tolist())
-        yield Step(number, config.updates, summary, tokens, clock.laps, questions, rollout, values)
+        yield Step(number, config.updates, summary, spent.tokens, spent.seconds, questions, rollout, values)
 
 
 def _sampled(
-    improver: Improver, sampler: Sampler, reward: Reward, asked: Sequence[Asked], clock: _Clock, seed: int
+    improver: Improver, sampler: Sampler, reward: Reward, asked: Sequence[Asked], spent: _Spent, seed: int
 ) -> tuple[Rollout, Scores]:
     rollout = sampler.sample([ids for _, ids in asked], samples=improver.config.group, seed=seed)
-    clock.lap("sample")
+    spent.lap("sample", rollout.tokens)
     questions = [prompt for prompt, _ in asked]
     scores = checked(reward.score(questions, rollout), questions, rollout)
-    clock.lap("score")
+    spent.lap("score", rollout.read)
     return rollout, scores
 
 
@@ -106,14 +105,17 @@ def _with_groups(
     return replace(rollout, samples=tuple(samples)), merged
 
 
-class _Clock:
-    """Seconds by activity."""
+class _Spent:
+    """Seconds and tokens by activity."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self.tokens: dict[str, int] = {}
         self._last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
+    def lap(self, activity: str, tokens: int = 0) -> None:
+        """What the time since the last lap, and so many tokens, were spent on."""
         now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self.seconds[activity] = self.seconds.get(activity, 0.0) + now - self._last
+        self.tokens[activity] = self.tokens.get(activity, 0) + tokens
         self._last = now

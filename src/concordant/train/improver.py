@@ -110,8 +110,7 @@ class Improver:
                 expected=f"a score for every completion, as policy.algorithm = {config.algorithm!r} needs",
                 fix="let the reward give a number each time, or compare groups: rloo, grpo",
             )
-        groups = Counter(sample.prompt for sample in rollout.samples)
-        if against_group and min(groups.values()) < 2:
+        if against_group and min(Counter(rollout.groups).values()) < 2:
             raise ValueError(
                 f"{config.algorithm} compares the completions of a prompt: sample with samples=config.group"
             )
@@ -130,7 +129,7 @@ class Improver:
         shuffled = derive(self.seed, self.number, "minibatches")
         for rows in epochs(n, n // config.minibatches, config.epochs * config.minibatches, shuffled):
             metrics = self._backward(frozen, targets, rows)
-            if config.target_kl is not None and metrics["policy/approx_kl"] > 1.5 * config.target_kl:
+            if config.early_stop_kl is not None and metrics["policy/approx_kl"] > 1.5 * config.early_stop_kl:
                 learner.discard()
                 seen = seen or [metrics]
                 break

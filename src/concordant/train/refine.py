@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from concordant.data.batches import Example, Pair, epochs
@@ -62,15 +63,16 @@ def refine(
             "train": time.perf_counter() - scored,
         }
         values = tuple(scores.values.tolist())
-        yield Step(number, config.rounds, metrics, tokens, seconds, asked, rollout, values)
+        spent = {"train": tokens, "sample": rollout.tokens, "score": rollout.read}
+        yield Step(number, config.rounds, metrics, spent, seconds, asked, rollout, values)
 
 
 def kept_of(rollout: Rollout, scores: Scores, keep: Keep) -> list[Example]:
     """What `keep` makes of each prompt's completions; those without a score are left out."""
     groups: dict[int, list[int]] = {}
-    for number, sample in enumerate(rollout.samples):
+    for number, group in enumerate(rollout.groups):
         if scores.known[number]:
-            groups.setdefault(sample.prompt, []).append(number)
+            groups.setdefault(group, []).append(number)
     found = (
         keep([rollout.samples[i] for i in members], scores.values[members])
         for members in groups.values()
@@ -80,16 +82,27 @@ def kept_of(rollout: Rollout, scores: Scores, keep: Keep) -> list[Example]:
 
 
 def best(samples: Sequence[Sample], scores: Tensor) -> Example | None:
-    """The completion with the highest score, to be imitated."""
-    return samples[int(scores.argmax())].example
+    """The completion with the highest score, to be imitated; nothing where none came to its end."""
+    first = _winner(samples, scores)
+    return None if first is None else samples[first].example
 
 
 def best_and_worst(samples: Sequence[Sample], scores: Tensor) -> Example | None:
     """The completions with the highest and the lowest score as a pair; nothing where all score the same."""
-    first, last = int(scores.argmax()), int(scores.argmin())
-    if scores[first] == scores[last] or samples[first].completion == samples[last].completion:
+    first, last = _winner(samples, scores), int(scores.argmin())
+    if (
+        first is None
+        or scores[first] == scores[last]
+        or samples[first].completion == samples[last].completion
+    ):
         return None
     return Example((samples[first].row, samples[last].row), (Pair(0, 1),))
+
+
+def _winner(samples: Sequence[Sample], scores: Tensor) -> int | None:
+    """The best completion that stopped: one cut off at the limit is no example of how to answer."""
+    ended = torch.tensor([sample.ended for sample in samples])
+    return int(torch.where(ended, scores, -torch.inf).argmax()) if ended.any() else None
 
 
 def described(rollout: Rollout, scores: Scores) -> dict[str, float]:

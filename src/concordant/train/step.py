@@ -16,8 +16,10 @@ class Step:
     number: int  # from 1
     total: int
     metrics: Mapping[str, float]
-    tokens: int  # trained on, counted once per pass; a rollout knows how many it sampled
-    seconds: Mapping[str, float]  # by activity: train, sample, score
+    tokens: Mapping[
+        str, int
+    ]  # by activity: train (once per pass), sample, score; also those then thrown away
+    seconds: Mapping[str, float]  # by activity
     prompts: tuple[Prompt, ...] = ()  # what the rollout was asked
     rollout: Rollout | None = None
     scores: tuple[float, ...] = ()  # raw, one per completion of the rollout
