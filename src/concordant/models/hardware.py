@@ -110,6 +110,6 @@ def forget_peak() -> None:
     """Begin to measure peak memory anew, where the system lets us; elsewhere peaks are those of the process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(device)
