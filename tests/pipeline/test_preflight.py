@@ -238,6 +238,32 @@ def test_completions_that_fill_the_context(here: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{ kind = 'function', function = 'scores_of_mine:too_few' }", "gave 1 scores for 2 completions"),
+        ("{ kind = 'function', function = 'scores_of_mine:word' }", "gave 'good'"),
+        ("{ kind = 'function', function = 'scores_of_mine:broken' }", "gave nan"),
+        ("{ kind = 'server', url = 'http://127.0.0.1:9' }", "did not answer"),
+        ("{ path = 'nowhere' }", "nowhere"),
+        ("{ path = 'model' }", "no reward model"),
+        ("{ kind = 'ensemble', paths = ['', 'model'] }", "no reward model"),
+    ],
+)
+def test_sources_of_scores_are_tried_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    (here / "scores_of_mine.py").write_text(
+        "def too_few(prompts, completions): return [1.0]\n"
+        "def word(prompts, completions): return 'good'\n"
+        "def broken(prompts, completions): return [float('nan')] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    done = refused(f"policy.rewards.mine={source}")
+    assert said in done.err
+    assert "policy.rewards.mine" in done.err
+
+
 def test_a_device_that_is_not_there(here: Path) -> None:
     import torch
 

@@ -80,6 +80,22 @@ def load_reward_model(path: str, *, dtype: torch.dtype = torch.float32) -> Any:
     return _load(AutoModelForSequenceClassification, path, num_labels=1, dtype=dtype).eval()
 
 
+def refuse_unless_reward_model(path: str) -> None:
+    """Raise for a folder or hub name whose model does not give one score; its weights are not read."""
+    from transformers import AutoConfig
+
+    with _hub_errors(path):
+        config = AutoConfig.from_pretrained(path)
+    kinds = config.architectures or ["unknown"]
+    if config.num_labels != 1 or not kinds[0].endswith("ForSequenceClassification"):
+        raise UserError(
+            f"{path!r} is no reward model: {kinds[0]} with {config.num_labels} labels",
+            where=path,
+            expected="a model for sequence classification with one label",
+            fix="check the path; the reward model of a run lies in its stages/NN-reward/model",
+        )
+
+
 def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
     """Freeze `model` and put a LoRA adapter on it; a reward model's head stays trainable beside it."""
     from peft import LoraConfig, TaskType, get_peft_model

@@ -174,9 +174,14 @@ def headline(metrics: Mapping[str, float]) -> str:
 
 
 def base_path(recipe: Recipe) -> str:
-    """The model a recipe starts from: a folder below data_root if there is one, else as it stands."""
-    below = Path(recipe.data_root) / recipe.model.path
-    return str(below) if below.is_dir() else recipe.model.path
+    """The model a recipe starts from."""
+    return path_of(recipe, recipe.model.path)
+
+
+def path_of(recipe: Recipe, model: str) -> str:
+    """Where a model that a recipe names is: a folder below data_root if there is one, else as it stands."""
+    below = Path(recipe.data_root) / model
+    return str(below) if below.is_dir() else model
 
 
 def template_of(recipe: Recipe, path: str) -> Template:

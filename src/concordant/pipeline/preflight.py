@@ -11,9 +11,19 @@ from concordant.data.config import Source
 from concordant.data.sources import is_hub_name, read_rows
 from concordant.data.types import Demonstration, Preference, Prompt
 from concordant.errors import UserError, located
+from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material
 from concordant.pipeline.recipe import Recipe
-from concordant.train.config import FunctionPartConfig, KTOConfig, OnPolicyConfig, PPOConfig, ScoredConfig
+from concordant.train.config import (
+    EnsemblePartConfig,
+    FunctionPartConfig,
+    KTOConfig,
+    ModelPartConfig,
+    OnPolicyConfig,
+    PPOConfig,
+    ScoredConfig,
+    ServerPartConfig,
+)
 from concordant.worlds.config import WorldConfig
 
 
@@ -160,6 +170,43 @@ def _check_policy(recipe: Recipe) -> None:
             expected=f"more than {policy.batch / 5:g}, or the controller could drive kl_coef to zero",
             fix="set policy.kl_horizon=10000",
         )
+
+
+def check_rewards(recipe: Recipe) -> None:
+    """Ask each source of scores once: functions and servers to score an example, models to be what they should."""
+    if not isinstance(recipe.policy, ScoredConfig):
+        return
+    for name, part in recipe.policy.rewards.items():
+        with located(f"policy.rewards.{name}"):
+            if isinstance(part, EnsemblePartConfig):
+                paths: Sequence[str] = part.paths
+            elif isinstance(part, ModelPartConfig):
+                paths = (part.path,)
+            else:
+                try_reward(part)
+                continue
+            for path in filter(None, paths):
+                check_reward_model(path_of(recipe, path))
+
+
+def try_reward(part: FunctionPartConfig | ServerPartConfig) -> None:
+    """Have two completions of an example scored, and refuse what a run could not use."""
+    from concordant.rollout.rollout import Rollout, Sample
+    from concordant.train.reward_sources import source_outside
+
+    samples = tuple(Sample(0, (0,), (number,), (0.0,), True) for number in range(2))
+    answers = ("It takes two hours.", "I do not know.")
+    source = source_outside(part, lambda sample: answers[sample.completion[0]], tries=1)
+    source.score([Prompt.user("How long does it take ?")], Rollout(samples, 1.0))
+
+
+def check_reward_model(path: str) -> None:
+    """Refuse a folder or hub name that holds no reward model, or no tokenizer. Weights are not read."""
+    from concordant.data.template import load_tokenizer
+    from concordant.models.load import refuse_unless_reward_model
+
+    refuse_unless_reward_model(path)
+    load_tokenizer(path)
 
 
 def check_material(recipe: Recipe, material: Material, stages: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of
 from concordant.pipeline.plan import Planned, plan
-from concordant.pipeline.preflight import check_lengths, check_machine, check_material
+from concordant.pipeline.preflight import check_lengths, check_machine, check_material, check_rewards
 from concordant.pipeline.provenance import resolved_toml
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
@@ -74,6 +74,8 @@ def prepare(recipe: Recipe, stages: list[Planned], reporter: Reporter) -> WorldM
     for problem in getattr(material, "problems", ()):
         reporter.say(f"  {problem}")
     check_machine(recipe)
+    if "policy" in todo:
+        check_rewards(recipe)
     if recipe.model.path:
         from concordant.models.load import context_length_at
 

@@ -21,6 +21,7 @@ from concordant.data.template import Template
 from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.rollout.rollout import Rollout, Sample
+from concordant.train.config import FunctionPartConfig, ServerPartConfig
 from concordant.train.rewards import Reward, RewardModel, Scores, checked
 
 Text = Callable[[Sample], str]  # a sampled completion as people read it
@@ -147,6 +148,15 @@ class Mix:
         return Scores(total, known, parts)
 
 
+def source_outside(
+    part: FunctionPartConfig | ServerPartConfig, text: Text, *, tries: int = 3
+) -> FunctionReward | ServerReward:
+    """A source of scores that reads text; a server is asked so often before it counts as down."""
+    if isinstance(part, FunctionPartConfig):
+        return FunctionReward(part.function, function_named(part.function), text)
+    return ServerReward(part.url, text, part.timeout, tries)
+
+
 def function_named(name: str) -> Callable[..., Any]:
     """The function of a dotted name `package.module:function`."""
     module, _, attribute = name.partition(":")
@@ -177,17 +187,18 @@ def scores_of(
     found: Any, source: str, texts: Sequence[str], prompts: Sequence[Prompt], rollout: Rollout
 ) -> Scores:
     """What a source gave, once it is clear that it is one finite number or None per completion."""
-    n = len(texts)
+    n, fix = len(texts), "mend the function or the server"
     expected = f"a list of {n} numbers, one per completion"
     if isinstance(found, torch.Tensor) or type(found).__module__ == "numpy":
         found = found.tolist()
     if not isinstance(found, list | tuple):
-        raise UserError(f"the reward {source} gave {found!r:.80}", where=source, expected=expected)
+        raise UserError(f"the reward {source} gave {found!r:.80}", where=source, expected=expected, fix=fix)
     if len(found) != n:
         raise UserError(
             f"the reward {source} gave {len(found)} scores for {n} completions",
             where=source,
             expected=expected,
+            fix=fix,
         )
     for number, score in enumerate(found):
         usable = isinstance(score, numbers.Real) and math.isfinite(score)
@@ -197,7 +208,7 @@ def scores_of(
                 f"the reward {source} gave {score!r}",
                 where=f"the prompt {asked!r}, completion {texts[number][:EXCERPT]!r}",
                 expected="a finite number, or None for no opinion",
-                fix="mend the function",
+                fix=fix,
             )
     known = torch.tensor([score is not None for score in found])
     return Scores(torch.tensor([0.0 if score is None else float(score) for score in found]), known)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Prompt
 from concordant.models.load import load_reward_model
-from concordant.pipeline.context import Context
+from concordant.pipeline.context import Context, path_of
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.config import (
     EnsemblePartConfig,
@@ -19,11 +18,9 @@ from concordant.train.config import (
 )
 from concordant.train.reward_sources import (
     Ensemble,
-    FunctionReward,
     Mix,
     OtherRewardModel,
-    ServerReward,
-    function_named,
+    source_outside,
 )
 from concordant.train.rewards import Reward, RewardModel
 
@@ -53,19 +50,16 @@ def _source(context: Context, part: RewardPart, tokens: int) -> Reward:
     def model(path: str) -> Reward:
         if not path:
             return reward_model_of(context, tokens)
-        below = Path(context.recipe.data_root) / path
-        path = str(below) if below.is_dir() else path
+        path = path_of(context.recipe, path)
         template = Template(load_tokenizer(path))
         loaded = load_reward_model(path).to(context.machine.device)
         return OtherRewardModel(RewardModel(loaded, template.pad_id, tokens, context.machine), template, text)
 
-    if isinstance(part, FunctionPartConfig):
-        return FunctionReward(part.function, function_named(part.function), text)
-    if isinstance(part, ServerPartConfig):
-        return ServerReward(part.url, text, part.timeout)
     if isinstance(part, EnsemblePartConfig):
         return Ensemble(tuple(map(model, part.paths)), part.combine, part.spread_coef)
-    return model(part.path)
+    if isinstance(part, ModelPartConfig):
+        return model(part.path)
+    return source_outside(part, text)
 
 
 def golds_of(context: Context, prompts: Sequence[Prompt], rollout: Rollout) -> list[float] | None:
