@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from concordant.data.batches import Row, collate
+from concordant.data.batches import Padded, Row
 from concordant.models.config import AdapterConfig
 from concordant.models.hardware import Machine
 from concordant.rollout.inline import InlineSampler
@@ -76,16 +76,11 @@ def random_prompts(n: int, seed: int = 0) -> list[tuple[int, ...]]:
     return [ids(rng, 1, 9) for _ in range(n)]
 
 
-def padded(rows: list[Row], pad_id: int = PAD) -> tuple[Tensor, Tensor, int]:
-    """Ids, attention and completion start of some rows."""
-    padded = collate(rows, pad_id)
-    return padded.ids_BT, padded.attention_BT, padded.start
-
-
-def alone(row: Row) -> tuple[Tensor, Tensor, int]:
+def alone(row: Row) -> Padded:
     """A row as a batch of its own, without any padding, not made by the code under test."""
     tokens = torch.tensor([row.prompt + row.completion])
-    return tokens, torch.ones_like(tokens, dtype=torch.bool), len(row.prompt)
+    every, start = torch.ones_like(tokens, dtype=torch.bool), len(row.prompt)
+    return Padded(tokens, every, start, every[:, start:], None, torch.tensor([tokens.shape[1] - 1]))
 
 
 def plain_logprobs(model: Any, row: Row, temperature: float = 1.0) -> Tensor:

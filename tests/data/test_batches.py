@@ -88,6 +88,17 @@ def test_the_budget_counts_padding_and_only_a_lone_example_may_exceed_it(tokens:
             assert batch.attended <= batch.ids_BT.numel()
 
 
+def test_packed_the_budget_counts_tokens_alone() -> None:
+    examples = mixed_examples(0)
+    filled = sum(row.length for example in examples for row in example.rows)
+    assert len(list(micro_batches(examples, filled, PAD, packed=True))) == 1
+    assert len(list(micro_batches(examples, filled - 1, PAD, packed=True))) == 2
+    batches = list(micro_batches(examples, 60, PAD, packed=True))
+    assert all(batch.packed for batch in batches)
+    assert sum(batch.attended for batch in batches) == filled
+    assert len(batches) < len(list(micro_batches(examples, 60, PAD)))
+
+
 def test_a_large_budget_is_one_pass_and_a_small_one_is_filled() -> None:
     examples = mixed_examples(0)
     assert len(list(micro_batches(examples, 100_000, PAD))) == 1

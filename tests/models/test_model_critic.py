@@ -9,13 +9,13 @@ from concordant.data.batches import Row, collate
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.forward import completion_logits, sequence_scores
 from concordant.models.load import load_policy, new_reward_model
-from tinies import KINDS, PAD, STOPS, padded, random_rows, same, weights
+from tinies import KINDS, PAD, STOPS, random_rows, same, weights
 
 
 def values_of(critic: Critic, policy: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
-    batch = padded(rows)
-    hidden = completion_logits(policy, *batch, with_hidden=True)[1] if critic.needs_policy_hidden else None
-    return critic(*batch, hidden)
+    batch = collate(rows, PAD)
+    hidden = completion_logits(policy, batch, with_hidden=True)[1] if critic.needs_policy_hidden else None
+    return critic(batch, hidden)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -26,9 +26,8 @@ def test_a_trunk_critic_starts_as_the_normalised_score_of_the_text_so_far(
     reward_model, rows = new_reward_model(folders[kind], pad_id=PAD, seed=2), random_rows(8)
     mean, std = 0.7, 1.9
     critic = TrunkCritic(reward_model, score_mean=mean, score_std=std)
-    padded = collate(rows, PAD)
-    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
-    scores = sequence_scores(reward_model, ids, attention, last)
+    batch = collate(rows, PAD)
+    scores = sequence_scores(reward_model, batch)
     longer = [Row(row.prompt, (*row.completion, STOPS[0])) for row in rows]
     values = values_of(critic, load_policy(folders[kind]), longer)
     assert values.dtype == torch.float32

@@ -29,7 +29,6 @@ from tinies import (
     KINDS,
     PAD,
     disturb,
-    padded,
     random_rows,
     same,
     tiny_model,
@@ -46,12 +45,12 @@ def tokenizer() -> Any:
 
 
 def logits_of(model: Any, rows: list[Row]) -> torch.Tensor:
-    return completion_logits(model, *padded(rows))[0].detach()
+    return completion_logits(model, collate(rows, PAD))[0].detach()
 
 
 def scores_of(model: Any, rows: list[Row]) -> torch.Tensor:
     batch = collate(rows, PAD)
-    return sequence_scores(model, batch.ids_BT, batch.attention_BT, batch.last_B).detach()
+    return sequence_scores(model, batch).detach()
 
 
 def plain_scores(folder: Path, rows: list[Row], *, left: bool) -> torch.Tensor:

@@ -69,7 +69,7 @@ def rollout_of(model: Any, temperature: float, longest: int) -> Rollout:
 def logprobs_of(model: Any, sample: Sample, temperature: float) -> tuple[float, ...]:
     (batch,) = micro_batches([sample.example], 10_000, PAD)
     with torch.no_grad():
-        logits, _ = completion_logits(model, batch.ids_BT, batch.attention_BT, batch.start)
+        logits, _ = completion_logits(model, batch)
         return tuple(token_logprobs(logits, batch.completion_BC, temperature)[0].tolist())
 
 

@@ -84,7 +84,7 @@ def sampled(model: Any, *, full: bool) -> Rollout:
 
 
 def logprobs_of(model: Any, batch: MicroBatch) -> Tensor:
-    logits, _ = completion_logits(model, batch.ids_BT, batch.attention_BT, batch.start)
+    logits, _ = completion_logits(model, batch)
     return token_logprobs(logits, batch.completion_BC, TEMPERATURE)
 
 
@@ -107,7 +107,7 @@ def frozen_and_scored(
     (batch,) = micro_batches(frozen.examples, 10_000, PAD)
     scores = torch.zeros(N)
     with torch.no_grad():
-        scores[batch.index_B] = sequence_scores(judge, batch.ids_BT, batch.attention_BT, batch.last_B)
+        scores[batch.index_B] = sequence_scores(judge, batch)
     return frozen, scores
 
 
@@ -142,13 +142,13 @@ def our_passes_their_way(policy: Makes, reference: Reference, reward_model: Make
     old, base = frozen.old_logprobs[order], frozen.ref_logprobs[order]
     final = final_scores(rollout, scores, ScoreNorm(), CONFIG)[order]
     with torch.no_grad():
-        values = critic(batch.ids_BT, batch.attention_BT, batch.start, None)
+        values = critic(batch, None)
     rewards = token_rewards(final, torch.where(policy_mask, k1(old, base), 0.0), value_mask, CONFIG.kl_coef)
     advantages, returns = gae(rewards, values, value_mask, CONFIG.gamma, CONFIG.lam)
     advantages = whiten(advantages, policy_mask)
     passes = []
     for _ in range(2):
-        said = critic(batch.ids_BT, batch.attention_BT, batch.start, None)
+        said = critic(batch, None)
         value_loss, _ = clipped_value_loss(
             said, values, returns, value_mask, value_mask.sum(), clip=CONFIG.clip_value
         )

@@ -32,12 +32,18 @@ SMALL: dict[str, Any] = {"batch": 12, "completion": 8, "updates": 3, "tokens": 1
 
 
 def learner_of(
-    *modules: Any, lr: float = 1e-3, tokens: int = 10_000, total: int = 100, **changed: Any
+    *modules: Any,
+    lr: float = 1e-3,
+    tokens: int = 10_000,
+    total: int = 100,
+    packing: bool = False,
+    **changed: Any,
 ) -> Learner:
     """A learner with a group per module, named a, b, ..."""
     groups = [Group("abc"[n], module, lr) for n, module in enumerate(modules)]
     config = OptimizerConfig(lr=lr, **({"schedule": "constant"} | changed))
-    return Learner(groups, config, total_steps=total, tokens=tokens, pad_id=PAD, machine=MACHINE)
+    given = {"total_steps": total, "tokens": tokens, "pad_id": PAD, "machine": MACHINE, "packing": packing}
+    return Learner(groups, config, **given)
 
 
 def config_of(steps: int, batch: int, **changed: Any) -> FitConfig:

@@ -19,7 +19,7 @@ from concordant.train.fit import always, fit
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
 from concordant.train.step import Step
-from tinies import ADAPTER, PAD, padded, random_prompts, same, sampler_of, weights
+from tinies import ADAPTER, PAD, random_prompts, same, sampler_of, weights
 
 
 def test_sft_memorises_eight_rows(folders: dict[str, str]) -> None:
@@ -44,13 +44,13 @@ def test_tokens_outside_the_mask_are_not_learnt(folders: dict[str, str]) -> None
     model = load_policy(folders["llama"])
     rows = [Row((5, 6), (10, 11, 12, 1), (False, False, True, True))] * 4
     learner = learner_of(model, lr=1e-2)
-    before = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
+    before = completion_logits(model, collate(rows, PAD))[0][0].log_softmax(-1).detach()
     last = list(
         fit(
             learner, [Example((row,)) for row in rows], always(sft_objective(model)), config_of(30, 4), seed=0
         )
     )[-1]
-    after = completion_logits(model, *padded(rows))[0][0].log_softmax(-1).detach()
+    after = completion_logits(model, collate(rows, PAD))[0][0].log_softmax(-1).detach()
     assert last.metrics["loss"] < 0.1
     assert (after[2, 12], after[3, 1]) > (torch.tensor(-0.2), torch.tensor(-0.2))
     assert after[0, 10] < before[0, 10] + 1
@@ -79,9 +79,8 @@ def test_a_reward_model_learns_that_shorter_wins(k: int, folders: dict[str, str]
     assert steps[0].metrics["reward/accuracy"] < 0.8
     assert steps[-1].metrics["reward/accuracy"] > 0.9
     unseen = shorter_wins(100, seed=1)
-    padded = collate([row for example in unseen for row in example.rows], PAD)
-    ids, attention, last = padded.ids_BT, padded.attention_BT, padded.last_B
-    scores = sequence_scores(model, ids, attention, last).detach().reshape(-1, 2)
+    batch = collate([row for example in unseen for row in example.rows], PAD)
+    scores = sequence_scores(model, batch).detach().reshape(-1, 2)
     assert float((scores[:, 0] > scores[:, 1]).float().mean()) > 0.9
 
 

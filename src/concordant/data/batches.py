@@ -6,7 +6,8 @@ Nothing outside this file and the learner knows about padding. A row stands in a
                      ^ start
 
 so that all completions begin in the same column: a forward pass computes the vocabulary
-logits for the completion columns only.
+logits for the completion columns only. A batch may be marked as packed: it goes through the model without its
+padding (`models.forward`), and stands padded before and after.
 
 Legend: B rows, T all columns, C completion columns, M pairs.
 """
@@ -126,9 +127,10 @@ class Padded:
     loss_mask_BC: Tensor
     ref_logprobs_BC: Tensor | None  # None where they were not computed for every row
     last_B: Tensor  # column of the last completion token
+    packed: bool = False  # goes through the model without its padding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch(Padded):
     """The tensors of one forward pass."""
 
@@ -162,7 +164,7 @@ class MicroBatch(Padded):
         return replace(self, **moved)
 
 
-def collate(rows: Sequence[Row], pad_id: int) -> Padded:
+def collate(rows: Sequence[Row], pad_id: int, *, packed: bool = False) -> Padded:
     """Pad rows around their common completion start."""
     start = max(len(row.prompt) for row in rows)
     width = max(len(row.completion) for row in rows)
@@ -179,10 +181,10 @@ def collate(rows: Sequence[Row], pad_id: int) -> Padded:
         loss_mask[b, : len(row.completion)] = mask
         ref_logprobs[b, : len(row.ref_logprobs)] = torch.tensor(row.ref_logprobs)
     last = torch.tensor([start + len(row.completion) - 1 for row in rows])
-    return Padded(ids, attention, start, loss_mask, ref_logprobs if known else None, last)
+    return Padded(ids, attention, start, loss_mask, ref_logprobs if known else None, last, packed)
 
 
-def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroBatch:
+def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int, *, packed: bool) -> MicroBatch:
     """Collate examples given with the number of their first row."""
     rows: list[Row] = []
     index: list[int] = []
@@ -199,7 +201,7 @@ def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroB
         ]
     chosen, rejected, p, weight, margin = zip(*pairs, strict=True) if pairs else ((),) * 5
     desirable, row_weight = zip(*verdicts, strict=True)
-    padded = collate(rows, pad_id)
+    padded = collate(rows, pad_id, packed=packed)
     return MicroBatch(
         **{f.name: getattr(padded, f.name) for f in fields(padded)},
         index_B=torch.tensor(index),
@@ -213,8 +215,12 @@ def _micro_batch(numbered: Sequence[tuple[int, Example]], pad_id: int) -> MicroB
     )
 
 
-def micro_batches(examples: Sequence[Example], tokens: int, pad_id: int) -> Iterator[MicroBatch]:
+def micro_batches(
+    examples: Sequence[Example], tokens: int, pad_id: int, *, packed: bool = False
+) -> Iterator[MicroBatch]:
     """Cut an optimiser batch into forward passes of at most `tokens` columns times rows, padding included.
+
+    Packed, they are passes of at most `tokens` tokens.
 
     Examples are sorted by length, so that a long one costs padding only to its neighbours. An
     example longer than the budget gets a micro-batch of its own. Losses do not depend on the
@@ -226,20 +232,38 @@ def micro_batches(examples: Sequence[Example], tokens: int, pad_id: int) -> Iter
         total += len(example.rows)
     order = sorted(range(len(examples)), key=lambda i: (examples[i].length, i), reverse=True)
     part: list[tuple[int, Example]] = []
-    rows = prompt = completion = 0
+    size = Size()
     for i in order:
-        example = examples[i]
-        prompt_i = max(len(r.prompt) for r in example.rows)
-        completion_i = max(len(r.completion) for r in example.rows)
-        columns = max(prompt, prompt_i) + max(completion, completion_i)
-        if part and (rows + len(example.rows)) * columns > tokens:
-            yield _micro_batch(part, pad_id)
-            part, rows, prompt, completion = [], 0, 0, 0
-        part.append((firsts[i], example))
-        rows += len(example.rows)
-        prompt, completion = max(prompt, prompt_i), max(completion, completion_i)
+        grown = size.with_rows(examples[i].rows)
+        if part and grown.tokens(packed) > tokens:
+            yield _micro_batch(part, pad_id, packed=packed)
+            part, grown = [], Size().with_rows(examples[i].rows)
+        part.append((firsts[i], examples[i]))
+        size = grown
     if part:
-        yield _micro_batch(part, pad_id)
+        yield _micro_batch(part, pad_id, packed=packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a batch is: its rows, its longest prompt and completion, and its tokens without padding."""
+
+    rows: int = 0
+    prompt: int = 0
+    completion: int = 0
+    filled: int = 0
+
+    def with_rows(self, rows: Sequence[Row]) -> Size:
+        return Size(
+            self.rows + len(rows),
+            max(self.prompt, *(len(row.prompt) for row in rows)),
+            max(self.completion, *(len(row.completion) for row in rows)),
+            self.filled + sum(row.length for row in rows),
+        )
+
+    def tokens(self, packed: bool) -> int:
+        """Tokens of a forward pass over it."""
+        return self.filled if packed else self.rows * (self.prompt + self.completion)
 
 
 def epochs(n: int, batch: int, steps: int, seed: int) -> Iterator[list[int]]:

@@ -84,7 +84,7 @@ def kl_to_reference(
     for batch in micro_batches(examples, tokens, pad_id):
         moved = batch.to(machine.device)
         with machine.autocast():
-            logits, _ = completion_logits(reference, moved.ids_BT, moved.attention_BT, moved.start)
+            logits, _ = completion_logits(reference, moved)
         ref_logprobs = token_logprobs(logits, moved.completion_BC, rollout.temperature).cpu()
         logprobs = _padded([rollout.samples[i].logprobs for i in batch.index_B.tolist()], ref_logprobs.shape)
         drift = torch.where(batch.loss_mask_BC, k1(logprobs, ref_logprobs), torch.zeros(()))

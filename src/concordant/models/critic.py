@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concordant.models.forward import bare, hidden_states, scalar
+from concordant.models.forward import Batch, bare, hidden_states, scalar
 
 
 class TrunkCritic(nn.Module):
@@ -33,11 +33,9 @@ class TrunkCritic(nn.Module):
             self.head.bias.fill_(-score_mean / score_std)
         self.requires_grad_(True)
 
-    def forward(
-        self, ids_BT: Tensor, attention_BT: Tensor, start: int, policy_hidden_BCH: Tensor | None
-    ) -> Tensor:
+    def forward(self, batch: Batch, policy_hidden_BCH: Tensor | None) -> Tensor:
         """Values of the completion tokens, (B, C) in fp32."""
-        return scalar(self.head, hidden_states(self.trunk, ids_BT, attention_BT)[:, start - 1 : -1])
+        return scalar(self.head, hidden_states(self.trunk, batch)[:, batch.start - 1 : -1])
 
 
 class SharedCritic(nn.Module):
@@ -51,9 +49,7 @@ class SharedCritic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self, ids_BT: Tensor, attention_BT: Tensor, start: int, policy_hidden_BCH: Tensor | None
-    ) -> Tensor:
+    def forward(self, batch: Batch, policy_hidden_BCH: Tensor | None) -> Tensor:
         """Values of the completion tokens, (B, C) in fp32."""
         assert policy_hidden_BCH is not None, "a shared critic reads the policy's hidden states"
         return scalar(self.head, policy_hidden_BCH)

@@ -32,10 +32,13 @@ class LoopConfig(Config):
 
     tokens: int = Field(8192, ge=1)
     """Most tokens, padding included, in one forward pass; sets memory, not the result."""
+    packing: bool = False
+    """Learn without padding, rows one behind the other: for attention that skips what it may not see (flash, flex)."""
     checkpoint: int = Field(100, ge=0)
     """Optimiser steps between two checkpoints (rollouts or rounds, on own samples); 0 = none before the end."""
+    optimizer: OptimizerConfig = OptimizerConfig()
 
-    @field_validator("optimizer", mode="before", check_fields=False)
+    @field_validator("optimizer", mode="before")
     @classmethod
     def _what_is_not_said_stays(cls, value: Any) -> Any:
         """A part of [optimizer] leaves the section's own defaults in force, not those of AdamW in general."""
@@ -52,7 +55,6 @@ class FitConfig(LoopConfig):
     """Passes over the data; ignored when steps is set."""
     steps: int = Field(0, ge=0)
     """Optimiser steps; 0 = as many as epochs asks for."""
-    optimizer: OptimizerConfig = OptimizerConfig()
 
     def total_steps(self, examples: int) -> int:
         """Optimiser steps on this many examples."""

@@ -74,16 +74,15 @@ def freeze(models: Models, learner: Learner, rollout: Rollout, config: OnPolicy)
         old_logprobs[n, : len(sample.logprobs)] = torch.tensor(sample.logprobs)
         mask[n, : len(sample.completion)] = True
     for batch in learner.batches(examples):
-        given = (batch.ids_BT, batch.attention_BT, batch.start)
         columns = batch.loss_mask_BC.shape[1]
         with learner.machine.autocast():
             with models.reference.active():
-                logits, _ = completion_logits(models.reference.model, *given)
+                logits, _ = completion_logits(models.reference.model, batch)
             if models.critic is not None:
                 hidden = None
                 if models.critic.needs_policy_hidden:
-                    _, hidden = completion_logits(models.policy, *given, with_hidden=True)
-                values[batch.index_B, :columns] = models.critic(*given, hidden)
+                    _, hidden = completion_logits(models.policy, batch, with_hidden=True)
+                values[batch.index_B, :columns] = models.critic(batch, hidden)
         logprobs = token_logprobs(logits, batch.completion_BC, config.temperature)
         ref_logprobs[batch.index_B, :columns] = logprobs
     mask = mask.to(device)

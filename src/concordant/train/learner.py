@@ -61,6 +61,7 @@ class Learner:
         tokens: int,
         pad_id: int,
         machine: Machine,
+        packing: bool = False,
     ) -> None:
         self.groups = tuple(groups)
         self.config = config
@@ -68,6 +69,7 @@ class Learner:
         self.tokens = tokens
         self.pad_id = pad_id
         self.machine = machine
+        self.packing = packing
         self.steps = 0
         self.skipped_in_a_row = 0
         self.optimizer = torch.optim.AdamW(
@@ -82,7 +84,8 @@ class Learner:
 
     def batches(self, examples: Sequence[Example]) -> list[MicroBatch]:
         """The micro-batches of these examples, on the learner's device."""
-        return [b.to(self.machine.device) for b in micro_batches(examples, self.tokens, self.pad_id)]
+        cut = micro_batches(examples, self.tokens, self.pad_id, packed=self.packing)
+        return [batch.to(self.machine.device) for batch in cut]
 
     def backward(
         self, examples: Sequence[Example], objective: Objective, *, counts: Counts | None = None

@@ -84,7 +84,7 @@ class RewardModel:
         for batch in micro_batches(examples, self.tokens, self.pad_id):
             moved = batch.to(self.machine.device)
             with self.machine.autocast():
-                part = sequence_scores(self.model, moved.ids_BT, moved.attention_BT, moved.last_B)
+                part = sequence_scores(self.model, moved)
             scores[batch.index_B] = part.cpu()
         return scores
 

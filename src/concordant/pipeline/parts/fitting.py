@@ -10,7 +10,7 @@ from concordant.files import settle
 from concordant.models.load import add_adapter
 from concordant.pipeline.context import Context, Totals
 from concordant.train.checkpoint import Checkpoint, load_checkpoint
-from concordant.train.config import FitConfig, OptimizerConfig
+from concordant.train.config import FitConfig, LoopConfig
 from concordant.train.fit import fit
 from concordant.train.learner import Group, Learner, Objective
 from concordant.train.step import Step
@@ -28,7 +28,7 @@ def fit_stage(
     """Fit `model` on examples, from the stage's checkpoint if there is one; returns the last metrics."""
     total = config.total_steps(len(examples))
     groups = [Group("model", model, config.optimizer.lr)]
-    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    learner = make_learner(context, groups, config, total_steps=total)
     resume(context, learner)
 
     def checkpoint(_step: Step) -> Checkpoint:
@@ -47,15 +47,14 @@ def with_adapter(context: Context, model: Any) -> Any:
     return add_adapter(model, adapter, context.seed("adapter")) if adapter else model
 
 
-def make_learner(
-    context: Context, groups: list[Group], optimizer: OptimizerConfig, *, total_steps: int, tokens: int
-) -> Learner:
+def make_learner(context: Context, groups: list[Group], config: LoopConfig, *, total_steps: int) -> Learner:
     """A learner for the run's machine and tokenizer."""
     return Learner(
         groups,
-        optimizer,
+        config.optimizer,
         total_steps=total_steps,
-        tokens=tokens,
+        tokens=config.tokens,
+        packing=config.packing,
         pad_id=context.template.pad_id,
         machine=context.machine,
     )

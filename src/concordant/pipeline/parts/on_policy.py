@@ -43,7 +43,7 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
         critic = make_critic(context, policy, norm, config).to(context.machine.device)
         groups.append(Group("critic", critic, config.critic_lr or config.optimizer.lr))
     total = config.updates * config.epochs * config.minibatches
-    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    learner = make_learner(context, groups, config, total_steps=total)
     models = Models(policy, reference_of(policy, start), critic)
     seed = context.seed("updates")
     improver = Improver(models, learner, make_controller(config), norm, config, seed=seed)

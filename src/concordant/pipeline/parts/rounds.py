@@ -28,7 +28,7 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     prompts = with_ids(context, context.material.prompts(), policy, config.completion)
     total = config.rounds * config.steps_per_round
     groups = [Group("policy", policy, config.optimizer.lr)]
-    learner = make_learner(context, groups, config.optimizer, total_steps=total, tokens=config.tokens)
+    learner = make_learner(context, groups, config, total_steps=total)
     keep: Keep = best
     objective: Objective = sft_objective(policy)
     if isinstance(config, OnlineDPOConfig):

@@ -197,7 +197,7 @@ def judged_pairs(study: Study) -> tuple[list[float], list[float], list[float]]:
     for batch in micro_batches(examples, study.config.tokens, context.template.pad_id):
         moved = batch.to(context.machine.device)
         with context.machine.autocast():
-            scores = sequence_scores(model, moved.ids_BT, moved.attention_BT, moved.last_B)
+            scores = sequence_scores(model, moved)
         deltas += (scores[moved.chosen_M] - scores[moved.rejected_M]).tolist()
         p_chosen += batch.p_chosen_M.tolist()
         weights += batch.weight_M.tolist()

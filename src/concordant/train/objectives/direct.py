@@ -118,7 +118,7 @@ def smoothed(p_chosen: Tensor, config: PairConfig) -> Tensor:
 
 def completion_logprobs(model: Any, batch: MicroBatch) -> Tensor:
     """Log-probabilities of the completion tokens at temperature 1, (B, C)."""
-    logits, _ = completion_logits(model, batch.ids_BT, batch.attention_BT, batch.start)
+    logits, _ = completion_logits(model, batch)
     return token_logprobs(logits, batch.completion_BC)
 
 

@@ -70,9 +70,7 @@ def on_policy_objective(
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
         part = targets.of(batch, rows)
         with torch.set_grad_enabled(policy_learns):  # else the loss of a shared critic would move its trunk
-            logits, hidden = completion_logits(
-                policy, batch.ids_BT, batch.attention_BT, batch.start, with_hidden=with_hidden
-            )
+            logits, hidden = completion_logits(policy, batch, with_hidden=with_hidden)
         logprobs, entropy = token_logprobs_and_entropy(logits, batch.completion_BC, config.temperature)
         weights = token_weights(
             batch.loss_mask_BC, counts.tokens, counts.sequences, config.average, config.completion
@@ -81,7 +79,7 @@ def on_policy_objective(
         if not policy_learns:
             loss = loss.detach() * 0.0
         if critic is not None and isinstance(config, PPOConfig):
-            values = critic(batch.ids_BT, batch.attention_BT, batch.start, hidden)
+            values = critic(batch, hidden)
             value_loss, value_metrics = clipped_value_loss(
                 values,
                 part.old_values,

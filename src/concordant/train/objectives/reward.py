@@ -22,7 +22,7 @@ def reward_objective(reward_model: Any, *, centering: float) -> Objective:
     """
 
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
-        scores = sequence_scores(reward_model, batch.ids_BT, batch.attention_BT, batch.last_B)
+        scores = sequence_scores(reward_model, batch)
         chosen, rejected = scores[batch.chosen_M], scores[batch.rejected_M]
         given = (chosen, rejected, counts.pairs)
         # Pair by pair: which term a comparison gets must not depend on its neighbours in the micro-batch.

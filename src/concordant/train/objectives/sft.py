@@ -17,7 +17,7 @@ def sft_objective(model: Any) -> Objective:
     """Cross-entropy of the counted tokens, end-of-sequence included."""
 
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits, _ = completion_logits(model, batch.ids_BT, batch.attention_BT, batch.start)
+        logits, _ = completion_logits(model, batch)
         logprobs = token_logprobs(logits, batch.completion_BC)
         return cross_entropy(logprobs, batch.loss_mask_BC, counts.tokens), {}
 
