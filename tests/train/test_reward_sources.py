@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +18,10 @@ from torch import Tensor
 
 from concordant.data.types import Prompt
 from concordant.errors import UserError
+from concordant.feedback.labelers import Identity
+from concordant.feedback.store import Store
+from concordant.feedback.views import preferences
+from concordant.feedback.votes import Comparison, Vote, ranking, skip
 from concordant.models.load import new_reward_model
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.estimate import estimate, freeze
@@ -24,6 +29,7 @@ from concordant.train.reward_sources import (
     Ensemble,
     FunctionReward,
     Mix,
+    Ranked,
     ServerReward,
     function_named,
 )
@@ -131,6 +137,45 @@ def test_a_mix_adds_up_and_keeps_its_parts() -> None:
     assert found.known.tolist() == [True, False, True, True]
     assert found.values[found.known].tolist() == [1.0, 6.0, 8.0]
     assert found.parts["help"].tolist() == ONE.scores
+
+
+class ByLength:
+    """A labeler that puts the shorter completion first, and skips prompts that begin with a question mark."""
+
+    identity = Identity("short", "rule", {})
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def label(self, comparisons: Sequence[Comparison]) -> list[Vote]:
+        self.asked += len(comparisons)
+        return [Vote(one.task_id, self.answer(one)) for one in comparisons]
+
+    def answer(self, one: Comparison) -> Any:
+        if one.prompt.text.startswith("?"):
+            return skip("not mine")
+        lengths = sorted({len(c.text) for c in one.completions})
+        return ranking([[c.id for c in one.completions if len(c.text) == n] for n in lengths])
+
+
+def test_labelers_rank_the_completions_of_a_prompt(tmp_path: Path) -> None:
+    """The score is the share of the others; equal texts share it, ties count half; votes are kept, apart."""
+    words = {7: "a", 8: "bb", 9: "cc", 10: "dddd"}
+    prompts = [Prompt.user("one"), Prompt.user("two"), Prompt.user("? three"), Prompt.user("four")]
+    said = [(0, 7), (0, 8), (0, 9), (0, 10), (1, 8), (1, 8), (1, 7), (2, 7), (2, 8), (3, 7), (3, 7)]
+    samples = tuple(Sample(n, (5 + n,), (token, 1), (0.0, 0.0), True) for n, token in said)
+    labeler = ByLength()
+    ranked = Ranked(tmp_path / "store.sqlite", (labeler,), lambda sample: words[sample.completion[0]])
+    found = ranked.score(prompts, Rollout(samples, 1.0))
+    assert found.known.tolist() == [True] * 7 + [False] * 4
+    assert found.values[:7].tolist() == pytest.approx([1.0, 0.5, 0.5, 0.0, 0.0, 0.0, 1.0])
+    with Store.open(tmp_path / "store.sqlite") as store:
+        assert store.counts()["verdicts"] == 2
+        assert preferences(store) == [], "no stage learns from them"
+    few = Rollout(samples[:7], 1.0)
+    asked = labeler.asked
+    assert ranked.score(prompts, few).values.tolist() == found.values[:7].tolist()
+    assert labeler.asked == asked, "what was ranked before is not asked again"
 
 
 def test_an_ensemble_of_real_models_is_the_mean_of_their_scores(folders: dict[str, str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from concordant.feedback.database import chunks
-from concordant.feedback.store import Store
+from concordant.feedback.store import Store, Unfinished
 from concordant.feedback.votes import Comparison, Submission, Vote
 from concordant.seeds import derive
 
@@ -48,9 +48,12 @@ def collect(
     labelers: Sequence[Labeler],
     *,
     seed: int = 0,
+    among: Collection[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
     """Let `labelers` answer the open tasks; `progress` is told (votes so far, votes planned).
+
+    `among` limits them to these tasks (ids).
 
     Who answers which task is drawn from (seed, task, labeler) alone, so a call that was interrupted and made
     again ends with the votes of one that was not, and a call with nothing missing adds nothing.
@@ -61,7 +64,7 @@ def collect(
     }
     kept = 0
     while True:
-        plan = _plan(store, sorted(by_id), seed)
+        plan = _plan(_open(store, among), sorted(by_id), seed)
         planned = kept + sum(map(len, plan.values()))
         before = kept
         for labeler_id, tasks in plan.items():
@@ -70,13 +73,17 @@ def collect(
                 if progress is not None:
                     progress(kept, planned)
         if kept == before:
-            return Collected(kept, len(store.unfinished()))
+            return Collected(kept, len(_open(store, among)))
 
 
-def _plan(store: Store, labelers: Sequence[str], seed: int) -> dict[str, list[str]]:
+def _open(store: Store, among: Collection[str] | None) -> list[Unfinished]:
+    return [task for task in store.unfinished() if among is None or task.task_id in among]
+
+
+def _plan(tasks: Sequence[Unfinished], labelers: Sequence[str], seed: int) -> dict[str, list[str]]:
     """Tasks for each labeler: an open task goes to as many as it wants, in an order of its own."""
     plan: dict[str, list[str]] = defaultdict(list)
-    for task in store.unfinished():
+    for task in tasks:
         willing = [labeler for labeler in labelers if labeler not in task.answered_by]
         willing.sort(key=lambda labeler: derive("assign", seed, task.task_id, labeler))
         for labeler in willing[: task.missing]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, exists, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.errors import UserError
@@ -106,6 +107,21 @@ def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
     return rows
 
 
+def standings(ballots: Ballots, tasks: Collection[str]) -> dict[str, float]:
+    """For each completion of these tasks the share of its rivals that the votes put it above, ties as half."""
+    above: dict[str, list[float]] = defaultdict(list)
+    for one in ballots.votes:
+        if one.task_id in tasks:
+            rivals = len(ballots.members[one.task_id]) - 1
+            share = dict.fromkeys(ballots.members[one.task_id], 0.0)
+            for said in verdicts(one.payload, ballots.members[one.task_id]):
+                share[said.better] += said.p / rivals
+                share[said.worse] += (1 - said.p) / rivals
+            for key, value in share.items():
+                above[key].append(value)
+    return {key: sum(values) / len(values) for key, values in above.items()}
+
+
 def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:
     return Preference(
         ballots.prompts[task_id],
@@ -150,11 +166,15 @@ def _decide(first: str, second: str, said: Sequence[tuple[float, Verdict]]) -> V
     return Verdict(better, worse, 1.0, margin, weight)
 
 
-def read_ballots(store: Store) -> Ballots:
-    """All live verdicts with their prompts and completions, in four queries at one moment of the store."""
+def read_ballots(store: Store, round: str | None = None) -> Ballots:
+    """The live verdicts of a round with their prompts and completions, in four queries at one moment of the store.
+
+    A round is what `policy["round"]` of a task says. Without one are the tasks that no training loop asked for:
+    they are what the stages of a run learn from.
+    """
     with store.reading() as connection:
         judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
-        tasks = select(task.c.id).where(judged)
+        tasks = select(task.c.id).where(judged, of_round(round))
         members = select(task_completion).where(task_completion.c.task.in_(tasks))
         by_task: dict[str, list[str]] = defaultdict(list)
         for row in connection.execute(members.order_by(task_completion.c.task, task_completion.c.position)):
@@ -162,7 +182,7 @@ def read_ballots(store: Store) -> Ballots:
         shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
         text = select(completion.c.id, completion.c.text, completion.c.tokens)
         return Ballots(
-            tuple(_live_votes(connection)),
+            tuple(_live_votes(connection, round)),
             {
                 row.id: Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
                 for row in connection.execute(text.where(completion.c.id.in_(shown)))
@@ -172,10 +192,16 @@ def read_ballots(store: Store) -> Ballots:
         )
 
 
-def _live_votes(connection: Connection) -> Iterable[LiveVote]:
+def of_round(round: str | None) -> ColumnElement[bool]:
+    """Condition on `task`: asked in this round, or in none."""
+    said: ColumnElement[Any] = task.c.policy["round"].as_string()
+    return said.is_(None) if round is None else said == round
+
+
+def _live_votes(connection: Connection, round: str | None) -> Iterable[LiveVote]:
     columns = (vote.c.task, vote.c.labeler, vote.c.shown, vote.c.payload)
     query = select(*columns).join(task).join(labeler, labeler.c.id == vote.c.labeler)
-    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live())
+    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live(), of_round(round))
     # Nothing here depends on who was faster: a resumed run reads the rows of an uninterrupted one.
     ordered = query.order_by(task.c.seq, labeler.c.name, labeler.c.id, vote.c["pass"])
     rows = connection.execute(ordered).all()

@@ -21,7 +21,7 @@ from concordant.pipeline.recipe import Recipe
 from concordant.train.config import EnsemblePartConfig, FunctionPartConfig, RewardPartConfig, ScoredConfig
 
 # Settings that change memory and time but not what is learnt.
-FREE_SETTINGS = ("checkpoint", "tokens", "timeout")
+FREE_SETTINGS = ("checkpoint", "tokens", "packing", "timeout")
 
 # Keys of the recipe that every stage's result depends on, that decide which rows there are, and what is asked.
 EVERYWHERE = ("seed", "machine.precision", "model", "data.overlong")
@@ -149,6 +149,8 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         found["policy.rewards.content"] = [
             reward_content(part, root) for part in recipe.policy.rewards.values()
         ]
+        if recipe.policy.asks_labelers:
+            found["policy.labelers"] = [values["feedback"][name] for name in ("labelers", "votes")]
     if recipe.model.path:
         found["model.content"] = content_fingerprint(Path(base_path(recipe)))
     return _without_free(found)

@@ -18,6 +18,7 @@ from concordant.train.config import (
     EnsemblePartConfig,
     FunctionPartConfig,
     KTOConfig,
+    LabelersPartConfig,
     ModelPartConfig,
     OnPolicyConfig,
     PPOConfig,
@@ -80,7 +81,7 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
         )
     with located("world.name"):
         world = make_world(settings.name, recipe.seed)
-    if recipe.reads_votes:
+    if recipe.reads_votes or (isinstance(recipe.policy, ScoredConfig) and recipe.policy.asks_labelers):
         from concordant.feedback.simulated import simulated_labelers
 
         with located("feedback.labelers"):
@@ -145,6 +146,20 @@ def _check_policy(recipe: Recipe) -> None:
             from concordant.train.reward_sources import function_named
 
             function_named(part.function)
+    if policy.asks_labelers and recipe.world is None:
+        raise UserError(
+            "nobody is there to rank completions while the policy is trained",
+            where="policy.rewards",
+            expected="a world with simulated labelers",
+            fix="add [world], or take another source of scores",
+        )
+    if policy.asks_labelers and isinstance(policy, OnPolicyConfig) and policy.group < 2:
+        raise UserError(
+            "labelers compare the completions of a prompt, and there is one of each",
+            where="policy.group",
+            expected="at least 2 completions per prompt",
+            fix="set policy.group=4 (or take an algorithm that compares: rloo, grpo, online_dpo)",
+        )
     if policy.needs_reward_stage and recipe.reward is None:
         raise UserError(
             f"policy.algorithm = {policy.algorithm!r} needs a reward model",
@@ -183,7 +198,8 @@ def check_rewards(recipe: Recipe) -> None:
             elif isinstance(part, ModelPartConfig):
                 paths = (part.path,)
             else:
-                try_reward(part)
+                if not isinstance(part, LabelersPartConfig):
+                    try_reward(part)
                 continue
             for path in filter(None, paths):
                 check_reward_model(path_of(recipe, path))

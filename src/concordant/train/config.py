@@ -117,6 +117,13 @@ class ServerPartConfig(RewardPartConfig):
     """Seconds to wait for an answer; three tries."""
 
 
+class LabelersPartConfig(RewardPartConfig):
+    """The labelers of [feedback], who rank the completions of each prompt; their votes are kept."""
+
+    kind: Literal["labelers"]
+    """This source: the score is the share of the other completions that one is put above."""
+
+
 def _model_unless_named(value: Any) -> Any:
     return {"kind": "model", **value} if isinstance(value, Mapping) else value
 
@@ -131,7 +138,7 @@ class ScoredConfig(LoopConfig):
     rewards: dict[
         str,
         Annotated[
-            ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig,
+            ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig | LabelersPartConfig,
             Field(discriminator="kind"),
             BeforeValidator(_model_unless_named),
         ],
@@ -144,6 +151,11 @@ class ScoredConfig(LoopConfig):
         own = [part for part in self.rewards.values() if isinstance(part, ModelPartConfig) and not part.path]
         mixed = [part for part in self.rewards.values() if isinstance(part, EnsemblePartConfig)]
         return not self.rewards or bool(own) or any("" in part.paths for part in mixed)
+
+    @property
+    def asks_labelers(self) -> bool:
+        """Whether scores come from the ranks that labelers give."""
+        return any(isinstance(part, LabelersPartConfig) for part in self.rewards.values())
 
 
 class OnPolicyConfig(ScoredConfig):

@@ -1,4 +1,4 @@
-"""Scores from elsewhere: a Python function, a server, several reward models, or a weighted mix of these."""
+"""Scores from elsewhere: a function, a server, several reward models, labelers who rank, or a weighted mix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from concordant.data.batches import Row
 from concordant.data.template import Template
-from concordant.data.types import Prompt
+from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
+from concordant.feedback.labelers import Labeler, collect
+from concordant.feedback.store import Store
+from concordant.feedback.views import read_ballots, standings
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.config import FunctionPartConfig, ServerPartConfig
 from concordant.train.rewards import Reward, RewardModel, Scores, checked
@@ -83,6 +87,49 @@ class ServerReward:
                     ) from error
                 time.sleep(2.0**attempt)
         raise AssertionError("the last try returns or raises")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Labelers who rank the completions of each prompt: the score is the share of the others that one is put above.
+
+    A tie counts half; of several votes it is the mean. Equal texts are shown once. Where all completions of a
+    prompt are alike, or all labelers skip it, there is no score. Tasks and votes are kept in the store, under
+    `round`; completions that were ranked before are not ranked again.
+    """
+
+    store: Path
+    labelers: tuple[Labeler, ...]
+    text: Text
+    votes: int = 1  # labelers per prompt
+    round: str = "policy"
+
+    def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
+        """See `Reward`."""
+        texts = [self.text(sample) for sample in rollout.samples]
+        with Store.open(self.store) as store:
+            keys = store.add_completions(
+                [
+                    (prompts[one.prompt], Completion(text, one.completion), {"round": self.round}, one.ended)
+                    for one, text in zip(rollout.samples, texts, strict=True)
+                ]
+            )
+            groups: dict[int, list[str]] = {}
+            for key, group in zip(keys, rollout.groups, strict=True):
+                groups.setdefault(group, []).append(key)
+            ranks = self._ranked(store, list(groups.values()))
+        said = list(zip(rollout.groups, texts, strict=True))
+        shares = {one: ranks[key] for one, key in zip(said, keys, strict=True) if key in ranks}
+        known = torch.tensor([one in shares for one in said])
+        return Scores(torch.tensor([shares.get(one, 0.0) for one in said]), known)
+
+    def _ranked(self, store: Store, groups: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Have the groups ranked, where that was not done before; the score of every completion shown."""
+        policy = {"selector": "all", "round": self.round}
+        made = store.create_tasks("ranking", groups, need=self.votes, policy=policy)
+        tasks = frozenset(task for task in made.ids if task)
+        collect(store, self.labelers, among=tasks)
+        return standings(read_ballots(store, self.round), tasks)
 
 
 @dataclass(frozen=True)

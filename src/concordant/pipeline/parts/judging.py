@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Prompt
+from concordant.feedback.labelers import Labeler
+from concordant.feedback.simulated import simulated_labelers
 from concordant.models.load import load_reward_model
 from concordant.pipeline.context import Context, path_of
 from concordant.rollout.rollout import Rollout, Sample
+from concordant.seeds import derive
 from concordant.train.config import (
     EnsemblePartConfig,
     FunctionPartConfig,
+    LabelersPartConfig,
     ModelPartConfig,
     ScoredConfig,
     ServerPartConfig,
@@ -20,11 +24,12 @@ from concordant.train.reward_sources import (
     Ensemble,
     Mix,
     OtherRewardModel,
+    Ranked,
     source_outside,
 )
 from concordant.train.rewards import Reward, RewardModel
 
-RewardPart = ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig
+RewardPart = ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerPartConfig | LabelersPartConfig
 
 
 def reward_model_of(context: Context, tokens: int) -> RewardModel:
@@ -59,7 +64,19 @@ def _source(context: Context, part: RewardPart, tokens: int) -> Reward:
         return Ensemble(tuple(map(model, part.paths)), part.combine, part.spread_coef)
     if isinstance(part, ModelPartConfig):
         return model(part.path)
+    if isinstance(part, LabelersPartConfig):
+        return Ranked(context.store_path, labelers_of(context), text, context.recipe.feedback.votes)
     return source_outside(part, text)
+
+
+def labelers_of(context: Context) -> tuple[Labeler, ...]:
+    """The recipe's labelers."""
+    world = context.material.world
+    assert world is not None, "planning refuses simulated labelers without a world"
+    name = context.recipe.feedback.labelers
+    return tuple(
+        simulated_labelers(name, world.gold, seed=derive(context.recipe.seed, "feedback", "labelers"))
+    )
 
 
 def golds_of(context: Context, prompts: Sequence[Prompt], rollout: Rollout) -> list[float] | None:

@@ -8,13 +8,13 @@ from typing import Any
 from concordant.data.types import Prompt
 from concordant.feedback.imports import import_judgements, import_preferences
 from concordant.feedback.labelers import collect
-from concordant.feedback.simulated import simulated_labelers
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.files import write_json
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context, Totals
 from concordant.pipeline.folder import read_json
+from concordant.pipeline.parts.judging import labelers_of
 from concordant.pipeline.parts.sampling import completion_of, sampler_of, with_ids
 
 CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on with the next chunk
@@ -73,9 +73,7 @@ def sample_candidates(context: Context, store: Store) -> None:
 
 def ask_labelers(context: Context, store: Store) -> None:
     """Let the recipe's labelers vote on every open task; they lease and submit as people do."""
-    world = context.material.world
-    assert world is not None, "planning refuses simulated labelers without a world"
-    labelers = simulated_labelers(context.recipe.feedback.labelers, world.gold, seed=context.seed("labelers"))
+    labelers = labelers_of(context)
     total = store.counts()["tasks_open"]
     with context.timed("label"), context.reporter.activity("labeling", total, "tasks") as progress:
 
