@@ -198,6 +198,19 @@ def test_a_margin_beside_a_probability_names_its_line(here: Path) -> None:
     assert "pairs.jsonl:10" in refused().err
 
 
+def test_margins_that_nobody_reads_are_counted(here: Path) -> None:
+    rows = pairs()
+    for row in rows[::2]:
+        row["margin"] = 0.5
+    write(here / "data" / "pairs.jsonl", rows)
+    changed = ("reward.steps=1", "policy={algorithm='dpo', batch=8, steps=1}", "evaluate.prompts=2")
+    done = concordant("run", "files.toml", *changed)
+    assert done.status == 0, done.err
+    said = next(line for line in done.out.splitlines() if "state a margin" in line)
+    assert said.endswith("preferences state a margin, which DPO does not read")
+    assert 10 < int(said.split()[0]) < 25
+
+
 @pytest.mark.parametrize("missing", ["tokenizer.json", "config.json"])
 def test_a_model_folder_that_is_not_complete(here: Path, missing: str) -> None:
     for file in (here / "data" / "model").glob(f"{missing.partition('.')[0]}*"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from concordant.data.batches import Example
 from concordant.models.load import Reference, load_policy, save_model
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.fitting import fit_stage, with_adapter
@@ -11,7 +13,7 @@ from concordant.pipeline.parts.judgements import judged_examples
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, split_preferences
 from concordant.pipeline.parts.reference import with_reference
-from concordant.train.config import DirectPolicyConfig, DPOConfig, IPOConfig, KTOConfig
+from concordant.train.config import DirectPolicyConfig, DPOConfig, IPOConfig, KTOConfig, PairConfig
 from concordant.train.fit import always
 from concordant.train.objectives.direct import pair_objective
 from concordant.train.objectives.kto import kto_objective
@@ -26,6 +28,7 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     else:
         training, _ = split_preferences(context)
         examples = fit_examples(context, examples_of(context.template, training), limit, what="preferences")
+        _say_what_is_not_read(context, examples, config)
     if isinstance(config, DPOConfig | IPOConfig | KTOConfig):
         # Here the policy still is its reference: what it says now is what the reference says for good.
         examples = with_reference(context, Reference(policy), examples, config.tokens)
@@ -40,3 +43,14 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     last = fit_stage(context, policy, examples, objective_of, config, title=title)
     save_model(policy, context.tokenizer, context.folder.model)
     return {**last, "examples": len(examples)}
+
+
+def _say_what_is_not_read(context: Context, examples: Sequence[Example], config: PairConfig) -> None:
+    """Only a reward model has a use for margins."""
+    pairs = [pair for example in examples for pair in example.pairs]
+    strong = sum(pair.margin != 0 for pair in pairs)
+    if strong:
+        name = config.algorithm.upper()
+        context.reporter.say(
+            f"  {strong} of {len(pairs)} preferences state a margin, which {name} does not read"
+        )
