@@ -110,7 +110,7 @@ def _where(command: argparse.ArgumentParser) -> None:
 
 def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all run directories")
-    command.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="seeds, as in 0,1,2")
+    command.add_argument("--seeds", type=_numbers, default="0,1,2", help="seeds, as in 0,1,2")
     command.add_argument(
         "--only", type=_names, default=[], metavar="NAMES", help="sections of [compare], as in dpo,ppo (all)"
     )
