@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, text
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.leasing import LEASE_MS
+from concordant.feedback.schema import labeler_fit, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip
 
@@ -36,8 +37,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with Store.open(tmp_path / "feedback.sqlite", clock=clock) as opened:
+def store(address: str, clock: Clock) -> Iterator[Store]:
+    with Store.open(address, clock=clock) as opened:
         yield opened
 
 
@@ -66,8 +67,8 @@ def state(store: Store, task: str) -> tuple[int, str]:
     return row.n_done, row.state
 
 
-def test_settings_of_every_connection(store: Store) -> None:
-    with store.reading() as connection:
+def test_settings_of_every_connection(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "feedback.sqlite") as store, store.reading() as connection:
         asked = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked]
     assert found == ["wal", 1, 1, 5000]
@@ -79,6 +80,7 @@ def test_settings_of_every_connection(store: Store) -> None:
         "UPDATE vote SET payload = '{}'",
         "DELETE FROM vote",
         "INSERT OR REPLACE INTO vote SELECT * FROM vote",
+        "TRUNCATE vote CASCADE",
         "UPDATE audit SET verb = 'nothing'",
         "DELETE FROM audit",
     ],
@@ -86,26 +88,30 @@ def test_settings_of_every_connection(store: Store) -> None:
 def test_votes_and_audit_refuse_change(store: Store, statement: str) -> None:
     fill(store, 1)
     answer(store, store.add_labeler("ada", "human"))
-    with pytest.raises(IntegrityError, match="kept for ever"), store.writing() as connection:
+    with store.reading() as connection:
+        own = {"INSERT OR": "sqlite", "TRUNCATE ": "postgresql"}.get(statement[:9], connection.dialect.name)
+        if connection.dialect.name != own:
+            pytest.skip(f"{own} alone knows this statement")
+    with pytest.raises(DatabaseError, match="kept for ever"), store.writing() as connection:
         connection.exec_driver_sql(statement)
     assert store.counts()["votes"] == 1
 
 
 def test_fits_of_labelers_stand_beside_each_other_and_are_kept(store: Store) -> None:
     ada = store.add_labeler("ada", "human")
-    insert = "INSERT INTO labeler_fit (fit, labeler, reliability, n, created) VALUES (?, ?, ?, 10, 0)"
+    row = {"labeler": ada, "n": 10, "created": 0}
     with store.writing() as connection:
         for fit, reliability in (("first", 0.9), ("second", 0.8)):
-            connection.exec_driver_sql(insert, (fit, ada, reliability))
+            connection.execute(labeler_fit.insert(), row | {"fit": fit, "reliability": reliability})
     for statement in ("UPDATE labeler_fit SET n = 0", "DELETE FROM labeler_fit"):
-        with pytest.raises(IntegrityError, match="kept for ever"), store.writing() as connection:
+        with pytest.raises(DatabaseError, match="kept for ever"), store.writing() as connection:
             connection.exec_driver_sql(statement)
-    with pytest.raises(IntegrityError, match="UNIQUE"), store.writing() as connection:
-        connection.exec_driver_sql(insert, ("first", ada, 0.1))
+    with pytest.raises(IntegrityError, match=r"UNIQUE|unique"), store.writing() as connection:
+        connection.execute(labeler_fit.insert(), row | {"fit": "first", "reliability": 0.1})
 
 
 def test_votes_for_nothing_are_refused(store: Store) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"), store.writing() as connection:
+    with pytest.raises(IntegrityError, match=r"FOREIGN KEY|foreign key"), store.writing() as connection:
         connection.exec_driver_sql(
             "INSERT INTO task_completion (task, completion, position) VALUES ('no', 'no', 0)"
         )
@@ -144,10 +150,8 @@ def test_order_is_stable_recorded_and_balanced(store: Store) -> None:
         ]
     )
     with store.reading() as connection:
-        recorded = connection.execute(text("SELECT task, json(shown) AS shown FROM vote")).all()
-    assert {row.task: row.shown for row in recorded} == {
-        task: str(order).replace("'", '"').replace(" ", "") for task, order in orders.items()
-    }
+        recorded = connection.execute(select(vote.c.task, vote.c.shown)).all()
+    assert {row.task: row.shown for row in recorded} == orders
     both = leases + store.lease_many(bob, 300)
     assert len({one.comparison.task_id for one in both}) == len(tasks)
     first = Counter(one.comparison.completions[0].text for one in both)
@@ -352,8 +356,8 @@ def test_an_open_store_survives_being_opened_again(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{path}") as store:
         assert store.counts()["tasks_open"] == 2
         with store.writing() as connection:
-            connection.exec_driver_sql("UPDATE project SET schema_version = 99")
-    with pytest.raises(UserError, match="layout 99"):
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'")
+    with pytest.raises(UserError, match="layout 0099"):
         Store.open(path)
 
 
@@ -361,7 +365,9 @@ def test_places_that_cannot_hold_a_store(tmp_path: Path) -> None:
     (tmp_path / "notes.sqlite").write_text("this is not a database, it is a text of some length " * 9)
     for address, complaint in (
         ("sqlite://", "cannot live here"),
-        ("postgresql://user:secret@host/db", "cannot live here"),
+        ("mysql://user:secret@host/db", "cannot live here"),
+        ("postgresql://user:secret@/", "names no database"),
+        ("postgresql://user:secret@/db?host=/nowhere", "No such file"),
         (tmp_path / "nowhere" / "feedback.sqlite", "unable to open"),
         (tmp_path / "notes.sqlite", "not a database"),
     ):

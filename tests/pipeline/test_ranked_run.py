@@ -57,7 +57,7 @@ def test_a_run_stopped_between_rounds_ends_as_one_that_was_not(tmp_path: Path, f
     assert all(0 < step["score/people"] < 1 for step in steps)
     with Store.open(whole / "feedback.sqlite") as store:
         assert len(read_ballots(store).votes) == 48, "what the reward model learns from"
-        of_rounds = read_ballots(store, "policy")
+        of_rounds = read_ballots(store, store.add_project("policy", "loop"))
     assert 20 < len(of_rounds.votes) <= 3 * 12
     assert votes_digest(whole) == votes_digest(finished), "votes of rounds make no new reward model"
 

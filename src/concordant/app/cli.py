@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         _run,
         _export,
     )
+    add("db", "back up a feedback store, copy it to another engine, bring it up to date", "storing:keep", _db)
     add("doctor", "check this machine", "doctoring:doctor")
     return top
 
@@ -181,6 +182,17 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stage", choices=("base", "sft", "reward", "policy"), default="policy", help="which model"
     )
+
+
+def _db(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "action",
+        choices=("backup", "copy", "upgrade"),
+        help="backup: one SQLite file, while others go on; copy: to a new store, SQLite or PostgreSQL; "
+        "upgrade: to the layout of this version, after a backup",
+    )
+    command.add_argument("store", metavar="STORE", help="a run directory, an SQLite file, or an address")
+    command.add_argument("target", nargs="?", metavar="TARGET", help="a new file, or an empty database")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

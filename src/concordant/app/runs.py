@@ -10,6 +10,7 @@ from typing import Any
 
 from concordant.errors import UserError
 from concordant.files import sha256_of
+from concordant.pipeline.context import STORE
 from concordant.pipeline.folder import read_json
 from concordant.pipeline.recipe import PLACES, Recipe, load_recipe, parse_overrides
 
@@ -71,3 +72,11 @@ def stage_model(run_folder: Path, stage: str, base: str) -> str:
         expected=f"one of {', '.join(done) or 'none yet'}",
         fix=f"--stage {([n for n in done if n != 'reward'] or done)[-1]}" if done else "run its recipe first",
     )
+
+
+def store_at(place: str) -> str | Path:
+    """The feedback store a person means: that of a run directory, a file, or an address."""
+    if "://" in place:
+        return place
+    path = Path(place)
+    return path / STORE if path.is_dir() else path

@@ -7,21 +7,23 @@ at a page for one task, a simulated labeler or a judge for hundreds at a time.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, case, delete, exists, func, insert, or_, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Prompt, messages_from
 from concordant.errors import UserError
-from concordant.feedback.database import chunks
+from concordant.feedback.database import chunks, upsert
 from concordant.feedback.ids import new_id, order_shown
 from concordant.feedback.schema import completion, item, lease, task, task_completion, vote
+from concordant.feedback.schema import project as project_table
 from concordant.feedback.votes import VERDICT_TYPES, Comparison, Lease, Receipt, Submission, check_payload
 
 LEASE_MS = 15 * 60 * 1000
+TRIES, PAUSE = 20, 0.01  # looks at a queue whose rows all are being looked at, and seconds between them
 
 
 def is_live() -> ColumnElement[bool]:
@@ -36,21 +38,47 @@ def prompt_from(row: Row[Any]) -> Prompt:
 
 
 def give_leases(
-    connection: Connection, labeler: str, n: int, now: int, salt: str, among: Sequence[str] | None
+    connection: Connection,
+    labeler: str,
+    n: int,
+    now: int,
+    among: Sequence[str] | None = None,
+    project: str | None = None,
 ) -> list[Lease]:
     """Up to `n` leases for `labeler`: those it still holds, then new ones, most urgent task first."""
-    mine = select(lease.c.task).where(lease.c.labeler == labeler, lease.c.expires > now)
+    wanted: list[ColumnElement[bool]] = []
     if among is not None:
-        mine = mine.where(lease.c.task.in_(among))
+        wanted.append(task.c.id.in_(among))
+    if project is not None:
+        wanted.append(task.c.project == project)
+    mine = select(lease.c.task).join(task).where(lease.c.labeler == labeler, lease.c.expires > now, *wanted)
     held = list(connection.scalars(mine.order_by(lease.c.task).limit(n)))
     fresh: list[str] = []
     if len(held) < n:
-        fresh = list(connection.scalars(_free_tasks(labeler, now, among).limit(n - len(held))))
-    _hold(connection, labeler, fresh, now, salt)
+        fresh = _pick(connection, _free_tasks(labeler, now).where(*wanted), n - len(held))
+    _hold(connection, labeler, fresh, now)
     return read_leases(connection, labeler, held + fresh)
 
 
-def _free_tasks(labeler: str, now: int, among: Sequence[str] | None) -> Select[str]:
+def _pick(connection: Connection, free: Select[str], n: int) -> list[str]:
+    """The first `n` of `free`, so that nobody else takes them before this transaction ends.
+
+    On PostgreSQL writers run side by side: rows that another one is looking at are passed over, and since
+    the room left in a task was counted before its row was locked, it is counted again. That nothing was
+    found may mean that all are looked at just now.
+    """
+    if connection.dialect.name == "sqlite":
+        return list(connection.scalars(free.limit(n)))
+    for _ in range(TRIES):
+        locked = list(connection.scalars(free.limit(n).with_for_update(of=task, skip_locked=True)))
+        still = list(connection.scalars(free.where(task.c.id.in_(locked)))) if locked else []
+        if still or connection.scalar(free.limit(1)) is None:
+            return still
+        time.sleep(PAUSE)
+    return []
+
+
+def _free_tasks(labeler: str, now: int) -> Select[str]:
     """Tasks this labeler may take: room left, no lease or vote of its own, no completion of its own."""
     leased = (lease.c.task == task.c.id) & (lease.c.expires > now)
     taken = select(func.count()).where(leased).scalar_subquery()
@@ -64,29 +92,37 @@ def _free_tasks(labeler: str, now: int, among: Sequence[str] | None) -> Select[s
     free = select(task.c.id).where(
         task.c.state == "open", task.c.n_done + taken < task.c.need, ~held, ~answered, task.c.id.not_in(own)
     )
-    if among is not None:
-        free = free.where(task.c.id.in_(among))
     return free.order_by(task.c.priority.desc(), text("(task.n_done > 0) DESC"), task.c.random_key)
 
 
-def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int, salt: str) -> None:
+def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int) -> None:
     if not tasks:
         return
-    members = _members(connection, tasks)
+    members, salts = _members(connection, tasks), _salts(connection, tasks)
     rows = [
         {
             "task": task_id,
             "labeler": labeler,
             "token": secrets.token_urlsafe(16),
             "expires": now + LEASE_MS,
-            "shown": order_shown(salt, task_id, labeler, members[task_id]),
+            "shown": order_shown(salts[task_id], task_id, labeler, members[task_id]),
         }
         for task_id in tasks
     ]
     # A lease of mine that ran out is extended under its old token, so that a page left open can still submit.
-    statement = upsert(lease)
+    statement = upsert(connection, lease)
     extend = {"expires": statement.excluded.expires}
     connection.execute(statement.on_conflict_do_update(index_elements=["task", "labeler"], set_=extend), rows)
+
+
+def _salts(connection: Connection, tasks: Sequence[str]) -> dict[str, str]:
+    """What goes into the order in which the completions of each task are shown."""
+    query = select(task.c.id, project_table.c.salt).join(project_table, project_table.c.id == task.c.project)
+    return {
+        row.id: row.salt
+        for some in chunks(tasks)
+        for row in connection.execute(query.where(task.c.id.in_(some)))
+    }
 
 
 def _members(connection: Connection, tasks: Sequence[str]) -> dict[str, list[str]]:
@@ -121,6 +157,7 @@ def hand_in(connection: Connection, submissions: Sequence[Submission], now: int)
 
     Errors: UserError for an unknown lease or a payload that does not answer its task; then nothing is kept.
     """
+    lock_tasks(connection, {one.vote.task_id for one in submissions})
     receipts = _known_receipts(connection, submissions)
     new = {one.key: one for one in submissions if one.key not in receipts}
     held = _held(connection, [one.token for one in new.values()])
@@ -136,6 +173,14 @@ def hand_in(connection: Connection, submissions: Sequence[Submission], now: int)
             connection.execute(delete(lease).where(lease.c.token.in_(some)))
         recount(connection, [row["task"] for row in rows])
     return [receipts[one.key] for one in submissions]
+
+
+def lock_tasks(connection: Connection, tasks: Collection[str]) -> None:
+    """Let other writers to these tasks wait until this transaction ends, so that counts miss no vote."""
+    if connection.dialect.name == "postgresql":
+        for some in chunks(sorted(tasks)):
+            locked = select(task.c.id).where(task.c.id.in_(some)).order_by(task.c.id).with_for_update()
+            connection.execute(locked)
 
 
 def _known_receipts(connection: Connection, submissions: Sequence[Submission]) -> dict[str, Receipt]:

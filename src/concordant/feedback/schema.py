@@ -19,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    String,
     Table,
     Text,
     event,
@@ -26,11 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 1
+LAYOUT = "0002"  # the newest of `migrations/`; a store made today has it
 
 TASK_KINDS = ("pairwise", "ranking", "rating", "edit", "demonstration", "redteam")
 TASK_STATES = ("open", "done", "adjudication", "cancelled")
 LABELER_KINDS = ("human", "simulated", "judge", "rule", "end_user")
+PROJECT_PURPOSES = ("training", "evaluation", "practice", "loop")
+ROLES = ("admin", "lead", "labeler", "viewer")
 COMPLETION_SOURCES = ("policy", "human", "edit", "import")
 VOTE_TYPES = ("pairwise", "ranking", "rating", "edit", "skip", "flag", "retract")
 
@@ -63,13 +66,17 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})")
 
 
+layout = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+
 project = Table(
     "project",
     metadata,
     _key(),
     _text("name"),
     _text("salt"),  # goes into the order in which completions are shown
-    Column("schema_version", Integer, nullable=False),
+    # What its votes are for: stages of a run learn from `training` alone, a training loop asks in `loop`.
+    Column("purpose", Text, nullable=False, server_default="training"),
+    Column("settings", JSON, nullable=False, server_default="{}"),  # instructions, overlap, share of gold
     _created(),
 )
 
@@ -122,13 +129,14 @@ task = Table(
     metadata,
     _key(),
     _reference("item", "item"),
+    _reference("project", "project", nullable=True),
     _reference("rubric_version", "rubric_version"),
     Column("seq", Integer, nullable=False, unique=True),  # the order of creation; views follow it
     _text("kind"),
     Column("need", Integer, nullable=False),  # labelers wanted
     Column("n_done", Integer, nullable=False),  # labelers with a live verdict
     Column("priority", Float, nullable=False),  # gold and disputed tasks are raised here
-    _json("policy"),  # selector, round, score, propensity
+    _json("policy"),  # selector, score, propensity
     _text("state"),
     Column("random_key", BigInteger, nullable=False),
     _created(),
@@ -195,6 +203,7 @@ Index(
     vote.c["pass"],
     unique=True,
     sqlite_where=vote.c.supersedes.is_(None),
+    postgresql_where=vote.c.supersedes.is_(None),
 )
 Index("ix_vote_task", vote.c.task, vote.c.labeler, vote.c["pass"])
 Index("ix_vote_labeler", vote.c.labeler)
@@ -263,15 +272,77 @@ audit = Table(
 )
 
 
-def _append_only(table: Table) -> None:
-    """Give `table` triggers that refuse to change or remove a row."""
-    for verb in ("UPDATE", "DELETE"):
-        statement = (
-            f"CREATE TRIGGER {table.name}_refuses_{verb.lower()} BEFORE {verb} ON {table.name} "
-            f"BEGIN SELECT RAISE(ABORT, '{table.name} rows are kept for ever: add one that supersedes'); END"
-        )
-        event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
+account = Table(  # who may log in; a labeler votes under the identity it points to
+    "account",
+    metadata,
+    _key(),
+    _reference("labeler", "labeler"),
+    Column("name", Text, nullable=False, unique=True),
+    _text("role"),
+    Column("password", Text),  # argon2; null until the invitation is taken
+    Column("disabled", Boolean, nullable=False),
+    _json("settings"),  # keys, practice done
+    _created(),
+    _one_of("role", ROLES),
+)
+
+invitation = Table(
+    "invitation",
+    metadata,
+    _key(),
+    _reference("account", "account"),
+    Column("digest", Text, nullable=False, unique=True),  # sha256 of the link's token, which is shown once
+    Column("expires", BigInteger, nullable=False),
+    Column("used", BigInteger),
+    _created(),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", Text, primary_key=True),  # sha256 of the cookie
+    _reference("account", "account"),
+    Column("expires", BigInteger, nullable=False),
+    _created(),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    _key(),
+    _reference("account", "account"),
+    _text("name"),
+    Column("digest", Text, nullable=False, unique=True),
+    _json("scopes"),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    _created(),
+)
+
+APPEND_ONLY = (vote, adjudication, event_table, audit, labeler_fit)
 
 
-for _table in (vote, adjudication, event_table, audit, labeler_fit):
-    _append_only(_table)
+def refusals(table: str, dialect: str) -> list[str]:
+    """Statements that make an engine refuse to change or remove a row of `table`."""
+    message = f"{table} rows are kept for ever: add one that supersedes"
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            for verb in ("UPDATE", "DELETE")
+        ]
+    return [
+        f"CREATE OR REPLACE FUNCTION {table}_refuses() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$",
+        f"CREATE TRIGGER {table}_refuses_change BEFORE UPDATE OR DELETE ON {table} "
+        f"FOR EACH ROW EXECUTE FUNCTION {table}_refuses()",
+        f"CREATE TRIGGER {table}_refuses_truncate BEFORE TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuses()",
+    ]
+
+
+for _table in APPEND_ONLY:
+    for _dialect in ("sqlite", "postgresql"):
+        for _statement in refusals(_table.name, _dialect):
+            _rule = DDL(_statement).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]
+            event.listen(_table, "after_create", _rule)

@@ -15,9 +15,11 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.database import audit, chunks, connect, database_errors, insert_missing, known
+from concordant.feedback.database import audit, chunks, insert_missing, known
+from concordant.feedback.engine import connect, database_errors
 from concordant.feedback.ids import content_id, new_id, now_ms
-from concordant.feedback.leasing import give_leases, hand_in, is_live, recount
+from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
+from concordant.feedback.leasing import give_leases, hand_in, is_live, lock_tasks, recount
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -39,35 +41,21 @@ class Store:
     Every method is one transaction; what it returned is on disk. Adding what is already there adds nothing.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], int], salt: str) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
         self._engine = engine
         self._reader = engine.execution_options(read_only=True)
         self._clock = clock
-        self._salt = salt
 
     @classmethod
     def open(cls, address: str | Path, *, clock: Callable[[], int] = now_ms) -> Store:
-        """The store in the SQLite file at `address`, made if it is not there; `clock` tells UTC ms."""
+        """The store at `address`, a file or a database, made if it is not there; `clock` tells UTC ms.
+
+        Errors: UserError for an address that cannot hold a store, or a store of another layout.
+        """
         engine = connect(address)
         with database_errors(engine), engine.begin() as connection:
-            schema.metadata.create_all(connection)
-            row = {
-                "id": "default",
-                "name": "default",
-                "salt": "default",
-                "schema_version": schema.SCHEMA_VERSION,
-                "created": clock(),
-            }
-            insert_missing(connection, schema.project, [row])
-            project = connection.execute(select(schema.project)).one()
-        if project.schema_version != schema.SCHEMA_VERSION:
-            raise UserError(
-                f"this feedback store has layout {project.schema_version}",
-                where=str(engine.url.database),
-                expected=f"layout {schema.SCHEMA_VERSION}",
-                fix="open it with the version of concordant that made it",
-            )
-        return cls(engine, clock, project.salt)
+            prepare(connection, engine, clock())
+        return cls(engine, clock)
 
     def close(self) -> None:
         """Close the connections; the write-ahead log goes into the file."""
@@ -94,6 +82,15 @@ class Store:
             yield connection
 
     # What there is to judge
+
+    def add_project(self, name: str, purpose: str = "training") -> str:
+        """A project of this name and purpose; return its id, the same for the same name and purpose."""
+        if purpose not in schema.PROJECT_PURPOSES:
+            raise UserError(f"a project for {purpose!r}", expected=", ".join(schema.PROJECT_PURPOSES))
+        key = content_id("project", name, purpose)
+        with self.writing() as connection:
+            insert_missing(connection, schema.project, [project_row(key, name, self._clock(), purpose)])
+        return key
 
     def add_items(self, prompts: Sequence[Prompt]) -> list[str]:
         """Keep `prompts`; return their ids, one for each."""
@@ -130,14 +127,21 @@ class Store:
         policy: Mapping[str, Any] | None = None,
         rubric: Mapping[str, Any] = DEFAULT_RUBRIC,
         priority: float = 0.0,
+        project: str = DEFAULT_PROJECT,
     ) -> TasksCreated:
         """Ask `need` labelers to compare, or to rate, the completions (ids) of each group.
 
-        The same completions under the same rubric in the same `policy["round"]` are one task; asking for it
+        The same completions under the same rubric in the same project are one task; asking for it
         again with a larger `need` opens it for more labelers. Completions of one group with equal text are
         shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions), "ranking" and "rating".
         """
-        shared = {"kind": kind, "need": need, "priority": priority, "policy": dict(policy or {})}
+        shared = {
+            "kind": kind,
+            "need": need,
+            "priority": priority,
+            "policy": dict(policy or {}),
+            "project": project,
+        }
         with self.writing() as connection:
             return write_tasks(connection, groups, shared, rubric, self._clock())
 
@@ -154,16 +158,18 @@ class Store:
             insert_missing(connection, schema.labeler, [row])
         return key
 
-    def lease(self, labeler: str) -> Lease | None:
+    def lease(self, labeler: str, *, project: str | None = None) -> Lease | None:
         """The task this labeler is on, or else its next; None when there is nothing for it to do."""
-        return next(iter(self.lease_many(labeler, 1)), None)
+        return next(iter(self.lease_many(labeler, 1, project=project)), None)
 
-    def lease_many(self, labeler: str, n: int, *, among: Sequence[str] | None = None) -> list[Lease]:
-        """Up to `n` leases, those still held first; `among` limits them to these tasks (ids)."""
+    def lease_many(
+        self, labeler: str, n: int, *, among: Sequence[str] | None = None, project: str | None = None
+    ) -> list[Lease]:
+        """Up to `n` leases, those still held first; limited to tasks `among` these (ids), or of a project."""
         with self.writing() as connection:
             if not known(connection, schema.labeler.c.id, [labeler]):
                 raise UserError(f"no labeler has the id {labeler}", fix="register it with add_labeler first")
-            return give_leases(connection, labeler, n, self._clock(), self._salt, among)
+            return give_leases(connection, labeler, n, self._clock(), among, project)
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Give leases back unanswered, so that others can have the tasks at once."""
@@ -187,6 +193,9 @@ class Store:
         with self.writing() as connection:
             live = select(schema.vote).where(schema.vote.c.id == vote_id, is_live())
             row = connection.execute(live).one_or_none()
+            if row is not None:
+                lock_tasks(connection, [row.task])
+                row = connection.execute(live).one_or_none()
             if row is None:
                 raise UserError(
                     f"no live vote has the id {vote_id}",
@@ -243,7 +252,7 @@ class Store:
 def _item_row(prompt: Prompt, now: int) -> dict[str, Any]:
     return {
         "id": prompt.id,
-        "project": "default",
+        "project": DEFAULT_PROJECT,
         "messages": [message.as_dict() for message in prompt.messages],
         "family": prompt.family,
         "source": prompt.where,

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, func, select, update
 
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.database import audit, chunks, insert_missing, known
+from concordant.feedback.database import audit, chunks, insert_missing, known, serialise
 from concordant.feedback.ids import canonical, content_id
+from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.leasing import recount
 from concordant.seeds import derive
 
@@ -48,6 +49,7 @@ def write_tasks(
     Errors: UserError for a kind that takes no groups, unknown completions, completions to several prompts.
     """
     kind = shared["kind"]
+    serialise(connection, "tasks")
     if kind not in _LEAST:
         raise UserError(f"tasks of kind {kind!r}", expected="pairwise, ranking or rating")
     rubric_id = _add_rubric(connection, rubric, now)
@@ -59,11 +61,16 @@ def write_tasks(
         alike += left_out
         ids.append(None)
         if len(group) >= _LEAST[kind]:
-            key = content_id("task", kind, sorted(group), rubric_id, shared["policy"].get("round", 0))
+            key = content_id("task", kind, sorted(group), rubric_id, *_project_part(shared["project"]))
             ids[-1] = key
             drafts[key] = (item, group)
     added = _add(connection, drafts, {**shared, "rubric_version": rubric_id}, now)
     return TasksCreated(tuple(ids), added, alike, ids.count(None))
+
+
+def _project_part(project: str) -> tuple[Any, ...]:
+    """What the project adds to the id of a task: ids of the default one are as they were before there were others."""
+    return (0 if project == DEFAULT_PROJECT else project,)
 
 
 Draft = tuple[str, list[str]]  # item, completions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, exists, select
 from sqlalchemy.sql.elements import ColumnElement
@@ -14,6 +14,7 @@ from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.errors import UserError
 from concordant.feedback.leasing import is_live, prompt_from
 from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
+from concordant.feedback.schema import project as project_table
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload, Verdict, opinions, verdicts
 
@@ -166,15 +167,14 @@ def _decide(first: str, second: str, said: Sequence[tuple[float, Verdict]]) -> V
     return Verdict(better, worse, 1.0, margin, weight)
 
 
-def read_ballots(store: Store, round: str | None = None) -> Ballots:
-    """The live verdicts of a round with their prompts and completions, in four queries at one moment of the store.
+def read_ballots(store: Store, project: str | None = None) -> Ballots:
+    """The live verdicts with their prompts and completions, in four queries at one moment of the store.
 
-    A round is what `policy["round"]` of a task says. Without one are the tasks that no training loop asked for:
-    they are what the stages of a run learn from.
+    They are those of one project (id), or of all whose votes are for training: what stages of a run learn from.
     """
     with store.reading() as connection:
         judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
-        tasks = select(task.c.id).where(judged, of_round(round))
+        tasks = select(task.c.id).where(judged, of_project(project))
         members = select(task_completion).where(task_completion.c.task.in_(tasks))
         by_task: dict[str, list[str]] = defaultdict(list)
         for row in connection.execute(members.order_by(task_completion.c.task, task_completion.c.position)):
@@ -182,7 +182,7 @@ def read_ballots(store: Store, round: str | None = None) -> Ballots:
         shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
         text = select(completion.c.id, completion.c.text, completion.c.tokens)
         return Ballots(
-            tuple(_live_votes(connection, round)),
+            tuple(_live_votes(connection, project)),
             {
                 row.id: Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
                 for row in connection.execute(text.where(completion.c.id.in_(shown)))
@@ -192,16 +192,17 @@ def read_ballots(store: Store, round: str | None = None) -> Ballots:
         )
 
 
-def of_round(round: str | None) -> ColumnElement[bool]:
-    """Condition on `task`: asked in this round, or in none."""
-    said: ColumnElement[Any] = task.c.policy["round"].as_string()
-    return said.is_(None) if round is None else said == round
+def of_project(key: str | None) -> ColumnElement[bool]:
+    """Condition on `task`: of this project, or of any whose votes are for training."""
+    if key is not None:
+        return task.c.project == key
+    return task.c.project.in_(select(project_table.c.id).where(project_table.c.purpose == "training"))
 
 
-def _live_votes(connection: Connection, round: str | None) -> Iterable[LiveVote]:
+def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVote]:
     columns = (vote.c.task, vote.c.labeler, vote.c.shown, vote.c.payload)
     query = select(*columns).join(task).join(labeler, labeler.c.id == vote.c.labeler)
-    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live(), of_round(round))
+    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live(), of_project(project))
     # Nothing here depends on who was faster: a resumed run reads the rows of an uninterrupted one.
     ordered = query.order_by(task.c.seq, labeler.c.name, labeler.c.id, vote.c["pass"])
     rows = connection.execute(ordered).all()

@@ -94,15 +94,15 @@ class Ranked:
     """Labelers who rank the completions of each prompt: the score is the share of the others that one is put above.
 
     A tie counts half; of several votes it is the mean. Equal texts are shown once. Where all completions of a
-    prompt are alike, or all labelers skip it, there is no score. Tasks and votes are kept in the store, under
-    `round`; completions that were ranked before are not ranked again.
+    prompt are alike, or all labelers skip it, there is no score. Tasks and votes are kept in the store, in a
+    project of their own; completions that were ranked before are not ranked again.
     """
 
     store: Path
     labelers: tuple[Labeler, ...]
     text: Text
     votes: int = 1  # labelers per prompt
-    round: str = "policy"
+    project: str = "policy"
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Scores:
         """See `Reward`."""
@@ -110,7 +110,12 @@ class Ranked:
         with Store.open(self.store) as store:
             keys = store.add_completions(
                 [
-                    (prompts[one.prompt], Completion(text, one.completion), {"round": self.round}, one.ended)
+                    (
+                        prompts[one.prompt],
+                        Completion(text, one.completion),
+                        {"project": self.project},
+                        one.ended,
+                    )
                     for one, text in zip(rollout.samples, texts, strict=True)
                 ]
             )
@@ -125,11 +130,13 @@ class Ranked:
 
     def _ranked(self, store: Store, groups: Sequence[Sequence[str]]) -> dict[str, float]:
         """Have the groups ranked, where that was not done before; the score of every completion shown."""
-        policy = {"selector": "all", "round": self.round}
-        made = store.create_tasks("ranking", groups, need=self.votes, policy=policy)
+        project = store.add_project(self.project, "loop")
+        made = store.create_tasks(
+            "ranking", groups, need=self.votes, policy={"selector": "all"}, project=project
+        )
         tasks = frozenset(task for task in made.ids if task)
         collect(store, self.labelers, among=tasks)
-        return standings(read_ballots(store, self.round), tasks)
+        return standings(read_ballots(store, project), tasks)
 
 
 @dataclass(frozen=True)

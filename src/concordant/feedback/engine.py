@@ -1,0 +1,124 @@
+"""The two database engines of the feedback store, opened so that writers wait for each other and a crash loses nothing.
+
+SQLite is a file of the run and needs nothing; PostgreSQL serves several web processes and machines. The statements
+are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DatabaseError
+
+from concordant.errors import UserError
+
+EXPECTED = "an SQLite file (a path, or sqlite:///path), or postgresql+psycopg://user@host/database"
+
+
+def address_of(address: str | Path) -> URL:
+    """The database a path or an address means; UserError for one that cannot hold a store."""
+    if isinstance(address, Path) or "://" not in address:
+        return URL.create("sqlite", database=str(address))
+    try:
+        url = make_url(address)
+    except ArgumentError as error:
+        raise UserError("this is not a database address", where=address, expected=EXPECTED) from error
+    shown = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "postgresql":
+        if url.database in (None, ""):
+            raise UserError("this address names no database", where=shown, expected=EXPECTED)
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        raise UserError("the feedback store cannot live here", where=shown, expected=EXPECTED)
+    return url
+
+
+def place(engine: Engine) -> str:
+    """Where the store is, for people: a file name, or an address without its password."""
+    if engine.dialect.name == "sqlite":
+        return str(engine.url.database)
+    return engine.url.render_as_string(hide_password=True)
+
+
+def connect(address: str | Path) -> Engine:
+    """An engine on the database at `address`, with every connection set up for several writers."""
+    url = address_of(address)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, json_serializer=_dump)
+        event.listen(engine, "connect", _settings)
+        event.listen(engine, "begin", _begin)
+        return engine
+    try:
+        return create_engine(url, json_serializer=_dump, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "the driver for PostgreSQL is not installed",
+            where=url.render_as_string(hide_password=True),
+            expected="the package psycopg",
+            fix='pip install "concordant[postgres]"',
+        ) from error
+
+
+def _settings(connection: Any, _record: object) -> None:
+    # Transactions are begun by us (see `_begin`), not by the driver, which would begin them deferred.
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout=5000")
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise UserError(
+            "this file system cannot hold the feedback store",
+            expected=f"write-ahead logging, but SQLite chose journal mode {mode!r}",
+            fix="put the run on a local disk, not a network share",
+        )
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    # Without this an INSERT OR REPLACE would remove a vote without asking the trigger.
+    connection.execute("PRAGMA recursive_triggers=ON")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another committed in between,
+    # whatever the timeout. Taking the write lock at the start makes it wait instead.
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@contextmanager
+def database_errors(engine: Engine) -> Iterator[None]:
+    """Turn the failures of the database itself into messages that name it; other errors pass."""
+    try:
+        yield
+    except DatabaseError as error:
+        said = str(error.orig)
+        for sign, expected, fix in _FAILURES:
+            if sign in said:
+                what = f"the feedback store: {said.strip().splitlines()[0]}"
+                raise UserError(what, where=place(engine), expected=expected, fix=fix) from error
+        raise
+
+
+_FAILURES = (
+    ("database is locked", "a free turn within five seconds", "stop the other process that holds the file"),
+    (
+        "disk is full",
+        "room for the next write; what was written before is safe",
+        "free some space, run again",
+    ),
+    ("unable to open", "a folder that exists and may be written to", "make the folder, or choose another"),
+    ("not a database", "an SQLite file made by concordant", "choose another name, or move the file away"),
+    ("readonly database", "a file this user may write to", "change its owner or its mode"),
+    ("authentication failed", "a user and password the server accepts", "check the address"),
+    ("does not exist", "a database and a user that are there", "make them with createdb and createuser"),
+    ("connection failed", "a PostgreSQL server that answers there", "start it, or check the address"),
+    ("connection to server", "a PostgreSQL server that answers there", "start it, or check the address"),
+)

@@ -1,0 +1,1 @@
+"""Steps from one layout of the feedback store to the next."""

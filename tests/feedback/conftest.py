@@ -1,0 +1,25 @@
+"""Stores on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import Postgres, postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this test session."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new store can be made, on each engine."""
+    if request.param == "sqlite":
+        return str(tmp_path / "feedback.sqlite")
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
