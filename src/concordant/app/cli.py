@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         _run,
         _export,
     )
+    add("label", "let people compare answers in the browser", "labeling:label", _label)
     add("db", "back up a feedback store, copy it to another engine, bring it up to date", "storing:keep", _db)
     add("doctor", "check this machine", "doctoring:doctor")
     return top
@@ -181,6 +182,30 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("destination", type=Path, metavar="FOLDER", help="a new folder")
     command.add_argument(
         "--stage", choices=("base", "sft", "reward", "policy"), default="policy", help="which model"
+    )
+
+
+def _label(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", metavar="RUN", help="a run directory, an SQLite file, or an address")
+    command.add_argument(
+        "--more",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ask one more labeler for N answered questions (default: 200 where none is open)",
+    )
+    command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
+    command.add_argument(
+        "--share",
+        action="store_true",
+        help="listen on all addresses, for people with a password (default: on this machine alone)",
+    )
+    command.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="with --share: a name this server answers to (all)",
     )
 
 

@@ -68,9 +68,12 @@ class Agreement:
     longer_chosen: Rate  # the one with more words was preferred
 
 
-def agreement(store: Store, labeler: str | None = None) -> Agreement:
-    """The figures of all live votes, or of one labeler (id), who is then compared with the others."""
-    ballots = read_ballots(store)
+def agreement(store: Store, labeler: str | None = None, *, project: str | None = None) -> Agreement:
+    """The figures of all live votes, or of one labeler (id), who is then compared with the others.
+
+    `project` (id) takes the votes of that project instead of all that are for training.
+    """
+    ballots = read_ballots(store, project)
     own = [one for one in ballots.votes if labeler in (None, one.labeler)]
     raw = rate(list(_agreeing(ballots, labeler)))
     return Agreement(

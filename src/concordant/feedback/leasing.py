@@ -18,7 +18,7 @@ from concordant.data.types import Completion, Prompt, messages_from
 from concordant.errors import UserError
 from concordant.feedback.database import chunks, upsert
 from concordant.feedback.ids import new_id, order_shown
-from concordant.feedback.schema import completion, item, lease, task, task_completion, vote
+from concordant.feedback.schema import completion, item, lease, rubric_version, task, task_completion, vote
 from concordant.feedback.schema import project as project_table
 from concordant.feedback.votes import VERDICT_TYPES, Comparison, Lease, Receipt, Submission, check_payload
 
@@ -144,23 +144,28 @@ def read_leases(connection: Connection, labeler: str, tasks: Sequence[str]) -> l
         shown = connection.execute(texts.where(task_completion.c.task.in_(some)).distinct())
         known = {row.id: Completion(row.text, id=row.id) for row in shown}
         columns = (lease, task.c.kind, item.c.messages, item.c.family, item.c.source, item.c.answer)
-        query = select(*columns).join(task, task.c.id == lease.c.task).join(item, item.c.id == task.c.item)
+        query = select(*columns, rubric_version.c.body).join(task, task.c.id == lease.c.task)
+        query = query.join(item, item.c.id == task.c.item)
+        query = query.join(rubric_version, rubric_version.c.id == task.c.rubric_version)
         for row in connection.execute(query.where(lease.c.labeler == labeler, lease.c.task.in_(some))):
             completions = tuple(known[key] for key in row.shown)
             comparison = Comparison(row.task, prompt_from(row), completions, row.kind)
-            leases[row.task] = Lease(row.token, comparison, row.expires)
+            leases[row.task] = Lease(row.token, comparison, row.expires, row.body)
     return [leases[task_id] for task_id in tasks]
 
 
-def hand_in(connection: Connection, submissions: Sequence[Submission], now: int) -> list[Receipt]:
+def hand_in(
+    connection: Connection, submissions: Sequence[Submission], now: int, labeler: str | None = None
+) -> list[Receipt]:
     """Keep the votes of `submissions`, exactly once each, and give their leases back.
 
-    Errors: UserError for an unknown lease or a payload that does not answer its task; then nothing is kept.
+    Errors: UserError for an unknown lease, one that is not `labeler`'s where that is given, or a payload that
+    does not answer its task; then nothing is kept.
     """
     lock_tasks(connection, {one.vote.task_id for one in submissions})
     receipts = _known_receipts(connection, submissions)
     new = {one.key: one for one in submissions if one.key not in receipts}
-    held = _held(connection, [one.token for one in new.values()])
+    held = _held(connection, [one.token for one in new.values()], labeler)
     heads = _heads(connection, [row.task for row in held.values()])
     rows = []
     for key, one in new.items():
@@ -192,9 +197,11 @@ def _known_receipts(connection: Connection, submissions: Sequence[Submission]) -
     return known
 
 
-def _held(connection: Connection, tokens: Sequence[str]) -> Mapping[str, Row[Any]]:
+def _held(connection: Connection, tokens: Sequence[str], labeler: str | None) -> Mapping[str, Row[Any]]:
     columns = (lease, task.c.kind, task.c.need, task.c.n_done, task.c.rubric_version)
     query = select(*columns).join(task, task.c.id == lease.c.task)
+    if labeler is not None:
+        query = query.where(lease.c.labeler == labeler)
     rows = [
         row for some in chunks(tokens) for row in connection.execute(query.where(lease.c.token.in_(some)))
     ]

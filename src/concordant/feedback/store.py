@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
@@ -19,7 +19,7 @@ from concordant.feedback.database import audit, chunks, insert_missing, known
 from concordant.feedback.engine import connect, database_errors
 from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
-from concordant.feedback.leasing import give_leases, hand_in, is_live, lock_tasks, recount
+from concordant.feedback.leasing import LEASE_MS, give_leases, hand_in, is_live, lock_tasks, recount
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -56,6 +56,10 @@ class Store:
         with database_errors(engine), engine.begin() as connection:
             prepare(connection, engine, clock())
         return cls(engine, clock)
+
+    def now(self) -> int:
+        """UTC ms, as the store's clock tells."""
+        return self._clock()
 
     def close(self) -> None:
         """Close the connections; the write-ahead log goes into the file."""
@@ -145,6 +149,21 @@ class Store:
         with self.writing() as connection:
             return write_tasks(connection, groups, shared, rubric, self._clock())
 
+    def ask_again(self, project: str, n: int) -> int:
+        """Want one more labeler for up to `n` answered tasks, drawn at random; return for how many."""
+        task = schema.task
+        done = select(task.c.id).where(task.c.project == project, task.c.state == "done")
+        with self.writing() as connection:
+            drawn = list(connection.scalars(done.order_by(task.c.random_key).limit(n)))
+            for some in chunks(drawn):
+                more = update(task).where(task.c.id.in_(some)).values(need=task.c.n_done + 1)
+                connection.execute(more)
+            recount(connection, drawn)
+            if drawn:
+                detail = {"n": len(drawn), "project": project, "selector": "random"}
+                audit(connection, "ask again", "task", detail, self._clock())
+        return len(drawn)
+
     # Who judges
 
     def add_labeler(self, name: str, kind: str, settings: Mapping[str, Any] | None = None) -> str:
@@ -178,20 +197,52 @@ class Store:
             for some in chunks(tokens):
                 connection.execute(delete(schema.lease).where(schema.lease.c.token.in_(some)))
 
-    def submit(self, token: str, key: str, vote: Vote) -> Receipt:
-        """Hand in one vote under the lease `token`; the same `key` twice is kept once."""
-        return self.submit_many([Submission(token, key, vote)])[0]
+    def extend(self, token: str, labeler: str) -> int | None:
+        """Hold a lease for another quarter of an hour; until when (UTC ms), or None where there is no such lease."""
+        expires = self._clock() + LEASE_MS
+        mine = (schema.lease.c.token == token) & (schema.lease.c.labeler == labeler)
+        with self.writing() as connection:
+            held = connection.execute(update(schema.lease).where(mine).values(expires=expires))
+        return expires if held.rowcount else None
 
-    def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+    def submit(self, token: str, key: str, vote: Vote, *, labeler: str | None = None) -> Receipt:
+        """Hand in one vote under the lease `token`; the same `key` twice is kept once.
+
+        With `labeler` the lease has to be its own.
+        """
+        return self.submit_many([Submission(token, key, vote)], labeler=labeler)[0]
+
+    def submit_many(self, submissions: Sequence[Submission], *, labeler: str | None = None) -> list[Receipt]:
         """Hand in many votes, all or none; return a receipt for each."""
         with self.writing() as connection:
-            return hand_in(connection, submissions, self._clock())
+            return hand_in(connection, submissions, self._clock(), labeler)
 
-    def retract(self, vote_id: str) -> str:
-        """Take a vote back by a newer one that says so; return its id. The task may open again."""
+    def task_of(self, vote_id: str) -> str:
+        """The task a vote answers. Errors: UserError where there is no such vote."""
+        with self.reading() as connection:
+            found = connection.scalar(select(schema.vote.c.task).where(schema.vote.c.id == vote_id))
+        if found is None:
+            raise UserError(f"no vote has the id {vote_id}", expected="the id of a receipt")
+        return str(found)
+
+    def project_of(self, task_id: str) -> str:
+        """The project in which a task is asked. Errors: UserError where there is no such task."""
+        with self.reading() as connection:
+            found = connection.scalar(select(schema.task.c.project).where(schema.task.c.id == task_id))
+        if found is None:
+            raise UserError(f"no task has the id {task_id}", expected="the id of a lease's task")
+        return str(found)
+
+    def retract(self, vote_id: str, *, labeler: str | None = None) -> str:
+        """Take a vote back by a newer one that says so; return its id. The task may open again.
+
+        With `labeler` only a vote of its own. Errors: UserError where there is no such live vote.
+        """
         now = self._clock()
         with self.writing() as connection:
             live = select(schema.vote).where(schema.vote.c.id == vote_id, is_live())
+            if labeler is not None:
+                live = live.where(schema.vote.c.labeler == labeler)
             row = connection.execute(live).one_or_none()
             if row is not None:
                 lock_tasks(connection, [row.task])

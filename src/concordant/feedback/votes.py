@@ -65,6 +65,7 @@ class Lease:
     token: str
     comparison: Comparison
     expires: int
+    rubric: Mapping[str, Any] = field(default_factory=dict)  # the question, and the dimensions it is about
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,175 @@
+"""The REST API: all that the pages do, and what programs may do with a token."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Request
+
+from concordant.app.label import forms
+from concordant.app.web.safe_html import safe_html
+from concordant.app.web.security import may, store_of
+from concordant.feedback.accounts import Account, add_account, invite, make_token, save_settings
+from concordant.feedback.agreement import Rate, agreement
+from concordant.feedback.practice import gold_scores, lesson
+from concordant.feedback.projects import done_by, project_of, projects, shares
+from concordant.feedback.store import Store
+from concordant.feedback.votes import Lease, Vote
+
+router = APIRouter(prefix="/api", tags=["labeling"])
+
+Labeler = Annotated[Account, may("labeler", "vote")]
+Reader = Annotated[Account, may("viewer", "read")]
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
+
+rendered = lru_cache(maxsize=4096)(safe_html)
+
+
+@router.get("/me")
+def me(account: Reader) -> forms.Me:
+    """Who is asking."""
+    return forms.Me(name=account.name, role=account.role, settings=dict(account.settings))
+
+
+@router.put("/me/settings")
+def set_mine(request: Request, account: Reader, settings: forms.Settings) -> forms.Me:
+    """Remember keys, and that practice is done."""
+    changed = settings.model_dump(exclude_none=True)
+    save_settings(store_of(request), account, changed)
+    return forms.Me(name=account.name, role=account.role, settings={**account.settings, **changed})
+
+
+@router.post("/leases")
+def leases(request: Request, account: Labeler, asked: forms.LeasesAsked) -> forms.Questions:
+    """Questions to answer: those held already, then new ones. Each is held for 15 minutes."""
+    store = store_of(request)
+    progress = progress_of(store, asked.project, account)
+    # Near the end nobody sits on questions that others could answer.
+    n = min(asked.n, max(2, (progress.tasks - progress.finished) // 20))
+    found = store.lease_many(account.labeler, n, project=asked.project)
+    return forms.Questions(questions=[question_of(one) for one in found], progress=progress)
+
+
+@router.post("/leases/{token}/heartbeat")
+def heartbeat(request: Request, account: Labeler, token: Key) -> forms.Held:
+    """Hold a question for another 15 minutes."""
+    expires = store_of(request).extend(token, account.labeler)
+    if expires is None:
+        raise HTTPException(404, "this question is not held any more")
+    return forms.Held(expires=expires)
+
+
+@router.post("/votes")
+def vote(request: Request, account: Labeler, given: forms.VoteGiven) -> forms.Kept:
+    """Keep an answer. Sending it again with the same key gives the same receipt and adds nothing."""
+    store = store_of(request)
+    payload = given.payload.model_dump()
+    cast = Vote(given.task, payload, active_ms=min(given.active_ms, given.wall_ms), wall_ms=given.wall_ms)
+    receipt = store.submit(given.token, f"{account.labeler}:{given.key}", cast, labeler=account.labeler)
+    told = lesson(store, given.task, payload)
+    shown = None if told is None else forms.Lesson(right=told.right, better=told.better, why=told.why)
+    return forms.Kept(vote=receipt.vote_id, repeated=receipt.repeated, extra=receipt.extra, lesson=shown)
+
+
+@router.post("/votes/{vote_id}/retract")
+def retract(request: Request, account: Labeler, vote_id: Key) -> forms.Questions:
+    """Take an own vote back; the question comes again."""
+    store = store_of(request)
+    task = store.task_of(vote_id)
+    store.retract(vote_id, labeler=account.labeler)
+    again = store.lease_many(account.labeler, 1, among=[task])
+    project = store.project_of(task)
+    return forms.Questions(
+        questions=[question_of(one) for one in again], progress=progress_of(store, project, account)
+    )
+
+
+@router.get("/projects", dependencies=[may("viewer", "read")])
+def list_projects(request: Request) -> list[forms.ProjectRow]:
+    """Projects with their progress."""
+    return [project_row(one) for one in projects(store_of(request))]
+
+
+@router.get("/projects/{project}/labelers", dependencies=[may("lead", "lead")])
+def labelers(request: Request, project: Key) -> list[forms.LabelerRow]:
+    """Who did how much, and how far to trust it."""
+    store = store_of(request)
+    project_of(store, project)
+    return labeler_rows(store, project)
+
+
+@router.post("/accounts", dependencies=[may("admin", "lead")])
+def invite_somebody(request: Request, asked: forms.AccountAsked) -> forms.Invited:
+    """An account, and a link with which its owner sets a password; the link works once."""
+    store = store_of(request)
+    invited = add_account(store, asked.name, asked.role)
+    link = request.url_for("invitation").include_query_params(token=invite(store, invited))
+    return forms.Invited(name=invited.name, role=invited.role, link=str(link))
+
+
+@router.post("/tokens")
+def token_for_program(request: Request, account: Reader, asked: forms.TokenAsked) -> forms.TokenGiven:
+    """A token for a program that works in one's own name; it is shown once."""
+    if account.scopes is not None:
+        raise HTTPException(403, "a program cannot make tokens")
+    store = store_of(request)
+    return forms.TokenGiven(token=make_token(store, account, asked.name, asked.scopes, asked.days))
+
+
+def question_of(lease: Lease) -> forms.Question:
+    """A lease as a page shows it."""
+    asked = lease.comparison
+    return forms.Question(
+        token=lease.token,
+        task=asked.task_id,
+        kind=asked.kind,
+        expires=lease.expires,
+        question=str(lease.rubric.get("question", "")),
+        dimensions=[str(one) for one in lease.rubric.get("dimensions", ())],
+        prompt=[forms.Turn(role=turn.role, html=rendered(turn.content)) for turn in asked.prompt.messages],
+        completions=[forms.Answer(id=one.id, html=rendered(one.text)) for one in asked.completions],
+    )
+
+
+def progress_of(store: Store, project: str, account: Account) -> forms.Progress:
+    """How far a project is, and how much of it one has done."""
+    one = project_of(store, project)
+    mine = done_by(store, project, account.labeler)
+    return forms.Progress(mine=mine, finished=one.finished, tasks=one.tasks)
+
+
+def project_row(one: Any) -> forms.ProjectRow:
+    """A project as the API gives it."""
+    return forms.ProjectRow(**{name: getattr(one, name) for name in forms.ProjectRow.model_fields})
+
+
+def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
+    """The figures of every labeler of a project."""
+    gold = gold_scores(store)
+    rows = []
+    for one in shares(store, project):
+        figures = agreement(store, one.labeler, project=project)
+        known = gold.get(one.labeler)
+        rows.append(
+            forms.LabelerRow(
+                labeler=one.labeler,
+                name=one.name,
+                kind=one.kind,
+                verdicts=one.verdicts,
+                skips=one.skips,
+                median_ms=one.median_ms,
+                first_chosen=_value(figures.first_chosen),
+                first_chosen_low=figures.first_chosen.low if figures.first_chosen.n else None,
+                longer_chosen=_value(figures.longer_chosen),
+                agreement=_value(figures.raw),
+                gold=None if known is None else _value(known),
+                gold_n=0 if known is None else known.n,
+            )
+        )
+    return rows
+
+
+def _value(rate: Rate) -> float | None:
+    return None if math.isnan(rate.value) else rate.value

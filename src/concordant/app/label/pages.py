@@ -1,0 +1,72 @@
+"""The pages: projects, the question at hand, progress, people."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from concordant.app.label.api import labeler_rows
+from concordant.app.web.pages import page
+from concordant.app.web.security import may, store_of
+from concordant.feedback.accounts import Account, accounts
+from concordant.feedback.agreement import agreement
+from concordant.feedback.projects import done_by, project_of, projects
+
+router = APIRouter(include_in_schema=False)
+
+Labeler = Annotated[Account, may("labeler", "vote")]
+Reader = Annotated[Account, may("viewer", "read")]
+Lead = Annotated[Account, may("lead", "lead")]
+Admin = Annotated[Account, may("admin", "lead")]
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
+
+
+@router.get("/", name="home")
+def home(request: Request, account: Reader) -> HTMLResponse:
+    """What there is to do."""
+    store = store_of(request)
+    found = [one for one in projects(store) if one.purpose in ("training", "evaluation")]
+    mine = {one.id: done_by(store, one.id, account.labeler) for one in found}
+    return page(request, "home.html.j2", account=account, projects=found, mine=mine)
+
+
+@router.get("/label/{project}", name="label")
+def label(request: Request, account: Labeler, project: Key) -> Response:
+    """The question at hand; before the first one the instructions and three exercises."""
+    store = store_of(request)
+    one = project_of(store, project)
+    if not account.settings.get("practised") and one.purpose != "practice":
+        return RedirectResponse(f"{request.app.url_path_for('welcome')}?then={one.id}", status_code=303)
+    return page(request, "label.html.j2", account=account, project=one, then="")
+
+
+@router.get("/welcome", name="welcome")
+def welcome(request: Request, account: Labeler, then: str = "") -> HTMLResponse:
+    """What is asked of a labeler, before the exercises."""
+    practice = project_of(store_of(request), request.app.state.practice)
+    return page(request, "welcome.html.j2", account=account, practice=practice, then=then)
+
+
+@router.get("/practice", name="practice")
+def practice(request: Request, account: Labeler, then: str = "") -> HTMLResponse:
+    """The exercises."""
+    one = project_of(store_of(request), request.app.state.practice)
+    return page(request, "label.html.j2", account=account, project=one, then=then)
+
+
+@router.get("/progress/{project}", name="progress")
+def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
+    """How far a project is, how well labelers agree, and how far to trust each."""
+    store = store_of(request)
+    one = project_of(store, project)
+    figures = agreement(store, project=project)
+    rows = labeler_rows(store, project)
+    return page(request, "progress.html.j2", account=account, project=one, figures=figures, rows=rows)
+
+
+@router.get("/people", name="people")
+def people(request: Request, account: Admin) -> HTMLResponse:
+    """Who may log in."""
+    return page(request, "people.html.j2", account=account, accounts=accounts(store_of(request)))

@@ -1,0 +1,93 @@
+"""The server of the labeling page: one process, one store."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from concordant import __version__
+from concordant.app.label import api, pages
+from concordant.app.web import login
+from concordant.app.web.pages import page
+from concordant.app.web.security import Guard, Limit
+from concordant.errors import UserError
+from concordant.feedback.accounts import Account
+from concordant.feedback.practice import add_practice
+from concordant.feedback.store import Store
+
+APP = Path(__file__).parents[1]
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def create_app(
+    store: Store, *, owner: Account | None, owner_token: str = "", hosts: Sequence[str] = LOOPBACK
+) -> FastAPI:
+    """The application. `owner` comes in with `owner_token`; `hosts` are the names this server answers to."""
+    app = FastAPI(
+        title="concordant label",
+        version=__version__,
+        description="Compare answers. Every change needs a session with its CSRF token, or a bearer token.",
+        docs_url=None,  # its page would load scripts from another site
+        redoc_url=None,
+    )
+    app.state.store = store
+    app.state.owner, app.state.owner_token = owner, owner_token or secrets.token_urlsafe(24)
+    app.state.limits = (Limit(5, 60.0), Limit(30, 60.0))
+    app.state.practice = add_practice(store)
+    app.include_router(login.router)
+    app.include_router(pages.router)
+    app.include_router(api.router)
+    app.mount("/static", StaticFiles(directory=APP / "label" / "static"), name="static")
+    app.mount("/web", StaticFiles(directory=APP / "web" / "static"), name="web")
+    app.add_exception_handler(UserError, _user_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Guard)
+    # Another name than ours in the Host header is a page elsewhere that has pointed its name at this machine.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    return app
+
+
+def _user_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UserError)
+    said = str(error)
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": said}, 409)
+    return page(request, "message.html.j2", title="That did not work", said=said, status=409)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+    if error.status_code == 401:
+        return RedirectResponse(request.app.url_path_for("login"), status_code=303)
+    return page(
+        request,
+        "message.html.j2",
+        title="That did not work",
+        said=str(error.detail),
+        status=error.status_code,
+    )
+
+
+def free_port(host: str) -> int:
+    """A port nobody listens on."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.bind((host, 0))
+        return int(one.getsockname()[1])
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Answer requests until Ctrl-C."""
+    import uvicorn
+
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)

@@ -1,0 +1,292 @@
+// The question at hand: fetched ahead, answered by keyboard, handed in without waiting, taken back with one key.
+
+import { Refused, send } from "./api.js";
+import { Clock } from "./clock.js";
+import { button, make, rendered } from "./dom.js";
+import { ACTIONS, Keys } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { KINDS } from "./questions.js";
+
+const AHEAD = 10; // questions held; the server gives fewer where few are left
+const HEARTBEAT = 60_000; // ms
+const RETRY = 3_000; // ms until questions are asked for again
+
+const app = document.getElementById("app");
+const { project, purpose, then, account } = app.dataset;
+const practice = purpose === "practice";
+
+const state = { queue: [], current: null, view: null, history: [], rationale: "", answered: new Set(), done: false };
+const clock = new Clock();
+let keys = null;
+let outbox = null;
+
+function announce(text) {
+  document.getElementById("announce").textContent = text;
+  const shown = document.getElementById("verdict");
+  if (shown) shown.textContent = text;
+}
+
+// Fetching ahead
+
+let fetching = null;
+
+function refill() {
+  fetching ??= fetchMore().finally(() => { fetching = null; });
+  return fetching;
+}
+
+async function fetchMore() {
+  try {
+    const found = await send("POST", "/api/leases", { project, n: AHEAD });
+    const waiting = new Set((await outbox.all()).map((entry) => entry.task));
+    const known = new Set([...state.queue, state.current].filter(Boolean).map((one) => one.task));
+    for (const one of found.questions) {
+      if (!known.has(one.task) && !waiting.has(one.task) && !state.answered.has(one.task)) state.queue.push(one);
+    }
+    showCount(found.progress);
+    state.done = found.questions.length === 0;
+    if (!state.current) next();
+  } catch (error) {
+    if (error instanceof Refused && (error.status === 401 || error.status === 403)) loggedOut(error.message);
+    else setTimeout(refill, RETRY);
+    if (!state.current) message("Waiting for the server …");
+  }
+}
+
+function showCount(progress) {
+  document.getElementById("count").textContent = practice
+    ? `Exercise ${Math.min(progress.mine + 1, progress.tasks)} of ${progress.tasks}`
+    : `${progress.mine} by you · ${progress.finished} of ${progress.tasks} answered`;
+}
+
+// Showing
+
+function message(text) {
+  app.replaceChildren(make("p", { className: "quiet", textContent: text }));
+}
+
+function next() {
+  state.current = state.queue.shift() ?? null;
+  state.rationale = "";
+  if (state.current) show();
+  else if (state.done) finished();
+  else { message("Loading the next question …"); refill(); }
+  if (!practice && state.queue.length < AHEAD / 2 && !state.done) refill();
+}
+
+async function finished() {
+  if (practice) {
+    await send("PUT", "/api/me/settings", { practised: true });
+    location.assign(then);
+    return;
+  }
+  app.replaceChildren(make("div", { className: "narrow" },
+    make("h2", { textContent: "Nothing left to compare for now" }),
+    make("p", { textContent: "Thank you. Questions that others are working on may come back." }),
+    button("Look again", "Ask for questions once more", () => { state.done = false; message("Looking …"); refill(); }),
+    button("Take the last one back", "Undo", undo, { className: "plain" })));
+  app.querySelector("h2").tabIndex = -1;
+  app.querySelector("h2").focus();
+}
+
+function show() {
+  const question = state.current;
+  state.view = new KINDS[question.kind](question, announce);
+  const turns = question.prompt.map((turn) => make("div", { className: "turn", "data-role": turn.role },
+    make("div", { className: "role", textContent: turn.role === "user" ? "Question" : turn.role === "assistant" ? "Earlier answer" : "Setting" }),
+    rendered(turn.html)));
+  const ask = make("h2", { className: "ask", id: "ask", tabIndex: -1, textContent: question.question });
+  app.replaceChildren(make("section", { className: "chat", "aria-label": "The conversation" }, ...turns), ask, state.view.element, bar());
+  scrollTo(0, 0);
+  ask.focus({ preventScroll: true });
+  announce("");
+  clock.restart();
+}
+
+function bar() {
+  return make("div", { className: "bar", role: "toolbar", "aria-label": "Your answer" },
+    make("span", { className: "verdict", id: "verdict" }),
+    ...state.view.buttons(),
+    button("Reason", `Write down a reason (${keys.of("why")})`, () => act("why"), { className: "quiet-button" }),
+    button("Skip", `Skip (${keys.of("skip")})`, () => act("skip"), { className: "quiet-button" }),
+    button("Flag", `Something is wrong with this question (${keys.of("flag")})`, () => act("flag"), { className: "quiet-button" }),
+    button("Undo", `Take the last answer back (${keys.of("undo")})`, () => act("undo"), { className: "quiet-button" }),
+    button("Keys", `Show the keys (${keys.of("help")})`, () => act("help"), { className: "quiet-button" }),
+    button("Hand in", "Hand in (Enter)", () => act("submit")));
+}
+
+// Acting
+
+function act(action, event = {}) {
+  if (action === "help") return help();
+  if (action === "undo") return undo();
+  if (app.querySelector(".lesson")) return action === "submit" ? next() : false;
+  if (!state.current) return false;
+  if (action === "submit") return submit();
+  if (action === "why") return askFor("Why?", state.rationale, (text) => { state.rationale = text; }, true);
+  if (action === "skip") return askFor("Why do you skip this question?", "I cannot tell", (reason) => handIn({ type: "skip", reason }));
+  if (action === "flag") return askFor("What is wrong with this question?", "", (reason) => handIn({ type: "flag", reason }));
+  return state.view.act(action, event);
+}
+
+function submit() {
+  const payload = state.view.payload(state.rationale);
+  if (payload) handIn(payload);
+  else if (!document.getElementById("verdict").textContent) announce("Choose first: ← or →, = or 0");
+}
+
+async function handIn(payload) {
+  const question = state.current;
+  const entry = { ...clock.read(), key: crypto.randomUUID(), token: question.token, task: question.task, payload, at: Date.now() };
+  if (practice) return learn(entry);
+  // The vote is on this machine's disk before the question goes away.
+  state.current = null;
+  state.answered.add(question.task);
+  state.history.push({ question, key: entry.key, vote: null });
+  await outbox.put(entry);
+  next();
+}
+
+async function learn(entry) {
+  const { token, key, task, payload, active_ms, wall_ms } = entry;
+  const question = state.current;
+  try {
+    const kept = await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms });
+    state.answered.add(task);
+    if (!kept.lesson) return next();
+    const place = question.completions.findIndex((one) => one.id === kept.lesson.better);
+    const box = make("section", { className: kept.lesson.right ? "lesson" : "lesson wrong", tabIndex: -1, "aria-label": "What was meant" },
+      make("h2", { textContent: kept.lesson.right ? "That is what was meant" : `Answer ${"AB"[place]} was meant` }),
+      make("p", { textContent: kept.lesson.why }),
+      button("Next", "Next (Enter)", () => next()));
+    app.querySelector(".bar").replaceWith(box);
+    box.scrollIntoView({ block: "nearest" });
+    box.querySelector("button").focus();
+    if (!state.queue.length) state.done = true;
+    refill();
+  } catch (error) {
+    announce(error.message);
+  }
+}
+
+async function undo() {
+  const last = state.history.pop();
+  if (!last) return announce("There is nothing to take back");
+  const held = state.current;
+  let question = last.question;
+  try {
+    if (!(await outbox.take(last.key))) {
+      if (!last.vote) {
+        state.history.push(last);
+        return announce("The last answer is on its way: try again in a moment");
+      }
+      const again = await send("POST", `/api/votes/${last.vote}/retract`);
+      showCount(again.progress);
+      question = again.questions[0] ?? null;
+    }
+  } catch (error) {
+    state.history.push(last);
+    return announce(error.message);
+  }
+  if (!question) return announce("Taken back; the question is with somebody else now");
+  state.answered.delete(question.task);
+  if (held) state.queue.unshift(held);
+  state.done = false;
+  state.current = question;
+  show();
+  announce("Taken back: answer it again");
+}
+
+function loggedOut(said) {
+  announce(said);
+  document.getElementById("unsent").replaceChildren(`${said}. Nothing is lost: `, make("a", { href: "/login", textContent: "log in again" }));
+}
+
+// Dialogs
+
+function askFor(title, text, done, many = false) {
+  const field = make(many ? "textarea" : "input", { value: text, maxLength: 10_000, id: "asked", rows: 5 });
+  const dialog = make("dialog", { "aria-labelledby": "asked-title" });
+  const form = make("form", { method: "dialog", className: "stack" },
+    make("label", { id: "asked-title", for: "asked", textContent: title }), field,
+    make("div", { className: "actions" }, make("button", { textContent: "Keep", value: "keep" }),
+      button("Cancel", "Cancel (Escape)", () => dialog.close(""), { className: "quiet-button" })));
+  dialog.append(form);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (dialog.returnValue === "keep") done(field.value.trim());
+    document.getElementById("ask")?.focus({ preventScroll: true });
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  field.select();
+}
+
+function help() {
+  const inputs = {};
+  const rows = Object.entries(ACTIONS).flatMap(([action, { says, fixed }]) => {
+    const field = fixed ? make("kbd", { textContent: ACTIONS[action].key.replace("Arrow", "").replace("Alt+", "Alt ") })
+      : (inputs[action] = make("input", { value: keys.of(action), maxLength: 1, id: `key-${action}`, "aria-label": `Key: ${says}` }));
+    return [field, make("span", { textContent: says })];
+  });
+  const dialog = make("dialog", { "aria-labelledby": "help-title" });
+  dialog.append(make("form", { method: "dialog" },
+    make("h2", { id: "help-title", textContent: "Keys" }),
+    make("p", { className: "quiet", textContent: "Digits choose an answer, or set the rank or the score of the one that has the focus. An empty field switches a key off." }),
+    make("div", { className: "keys" }, ...rows),
+    make("div", { className: "actions" }, make("button", { textContent: "Keep", value: "keep" }),
+      button("Close", "Close (Escape)", () => dialog.close(""), { className: "quiet-button" }))));
+  dialog.addEventListener("close", async () => {
+    dialog.remove();
+    if (dialog.returnValue !== "keep") return;
+    const changed = Object.fromEntries(Object.entries(inputs)
+      .filter(([action, field]) => field.value !== ACTIONS[action].key).map(([action, field]) => [action, field.value.toLowerCase()]));
+    keys.changed = changed;
+    try { await send("PUT", "/api/me/settings", { keys: changed }); } catch (error) { announce(error.message); }
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function showRefused(refused) {
+  const dialog = make("dialog", { "aria-labelledby": "refused-title" });
+  dialog.append(make("h2", { id: "refused-title", textContent: "The server did not take these answers" }),
+    ...refused.map((entry) => make("div", { className: "card" },
+      make("p", { textContent: entry.refused }), make("pre", { className: "said", textContent: JSON.stringify(entry.payload, null, 1) }),
+      button("Discard", "Discard this answer", async (event) => { await outbox.take(entry.key); event.target.closest(".card").remove(); }, { className: "quiet-button" }))),
+    button("Close", "Close (Escape)", () => dialog.close()));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function showUnsent(unsent, refused) {
+  const parts = [];
+  if (unsent) parts.push(`${unsent} unsent`);
+  if (refused.length) parts.push(button(`${refused.length} refused`, "Show them", () => showRefused(refused), { className: "plain" }));
+  document.getElementById("unsent").replaceChildren(...parts);
+}
+
+async function begin() {
+  outbox = new Outbox(account, {
+    sent: (entry, receipt) => {
+      const known = state.history.find((one) => one.key === entry.key);
+      if (known) known.vote = receipt.vote;
+      if (state.queue.length < AHEAD / 2 && !state.done) refill();
+    },
+    changed: showUnsent,
+    loggedOut,
+  });
+  await outbox.open();
+  let settings = {};
+  try { settings = (await send("GET", "/api/me")).settings; } catch { /* the keys as they come */ }
+  keys = new Keys(settings.keys ?? {}, act);
+  setInterval(() => {
+    if (document.visibilityState !== "visible") return;
+    for (const one of [state.current, ...state.queue].filter(Boolean)) send("POST", `/api/leases/${one.token}/heartbeat`).catch(() => {});
+  }, HEARTBEAT);
+  addEventListener("beforeunload", (event) => { if (document.getElementById("unsent").textContent.includes("unsent")) event.preventDefault(); });
+  await refill();
+}
+
+begin();

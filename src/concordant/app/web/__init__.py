@@ -1,0 +1,1 @@
+"""What all pages share: safe rendering of model text, who is at the other end, and headers that hold attacks off."""

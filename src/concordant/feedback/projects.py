@@ -1,0 +1,115 @@
+"""What a lead looks at: projects with their progress, who did how much, what is disputed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import case, func, select
+
+from concordant.errors import UserError
+from concordant.feedback import schema
+from concordant.feedback.leasing import is_live
+from concordant.feedback.store import Store
+from concordant.feedback.votes import VERDICT_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project and how far it is."""
+
+    id: str
+    name: str
+    purpose: str
+    settings: Mapping[str, Any]
+    tasks: int
+    finished: int  # tasks with as many verdicts as they want
+    disputed: int  # tasks that wait for somebody to decide
+    verdicts: int  # live ones
+
+
+def projects(store: Store) -> list[Project]:
+    """All projects in which somebody is asked something, the oldest first."""
+    task = schema.task
+    counted = (
+        select(
+            task.c.project,
+            func.count().label("tasks"),
+            func.sum(case((task.c.state == "done", 1), else_=0)).label("finished"),
+            func.sum(case((task.c.state == "adjudication", 1), else_=0)).label("disputed"),
+            func.sum(task.c.n_done).label("verdicts"),
+        )
+        .group_by(task.c.project)
+        .subquery()
+    )
+    query = select(schema.project, counted).join(counted, counted.c.project == schema.project.c.id)
+    with store.reading() as connection:
+        rows = connection.execute(query.order_by(schema.project.c.created, schema.project.c.id)).all()
+    return [
+        Project(r.id, r.name, r.purpose, r.settings, r.tasks, r.finished, r.disputed, r.verdicts)
+        for r in rows
+    ]
+
+
+def project_of(store: Store, key: str) -> Project:
+    """One project. Errors: UserError where there is none of this id, or nothing is asked in it."""
+    for one in projects(store):
+        if one.id == key:
+            return one
+    raise UserError("there is no such project", where=key, expected="one of those on the first page")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one labeler did in a project."""
+
+    labeler: str
+    name: str
+    kind: str
+    verdicts: int
+    skips: int
+    median_ms: float | None  # active time of a verdict
+
+
+def shares(store: Store, project: str) -> list[Share]:
+    """Who did how much, most first."""
+    vote, labeler, task = schema.vote, schema.labeler, schema.task
+    query = (
+        select(labeler.c.id, labeler.c.name, labeler.c.kind, vote.c.type, vote.c.active_ms)
+        .join(labeler, labeler.c.id == vote.c.labeler)
+        .join(task, task.c.id == vote.c.task)
+        .where(task.c.project == project, is_live())
+    )
+    found: dict[str, dict[str, Any]] = {}
+    with store.reading() as connection:
+        for row in connection.execute(query):
+            one = found.setdefault(
+                row.id, {"name": row.name, "kind": row.kind, "verdicts": 0, "skips": 0, "times": []}
+            )
+            one["verdicts" if row.type in VERDICT_TYPES else "skips"] += 1
+            if row.type in VERDICT_TYPES and row.active_ms is not None:
+                one["times"].append(row.active_ms)
+    rows = [
+        Share(key, one["name"], one["kind"], one["verdicts"], one["skips"], _median(one["times"]))
+        for key, one in found.items()
+    ]
+    return sorted(rows, key=lambda one: (-one.verdicts, one.name))
+
+
+def done_by(store: Store, project: str, labeler: str) -> int:
+    """Live votes of one labeler in a project, skips too: those tasks are behind it."""
+    vote, task = schema.vote, schema.task
+    mine = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
+    with store.reading() as connection:
+        return (
+            connection.scalar(mine.where(task.c.project == project, vote.c.labeler == labeler, is_live()))
+            or 0
+        )
+
+
+def _median(values: list[int]) -> float | None:
+    if not values:
+        return None
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
