@@ -8,8 +8,11 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -49,6 +52,7 @@ def create_app(
     app.mount("/web", StaticFiles(directory=APP / "web" / "static"), name="web")
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _not_an_address)
     app.add_middleware(Guard)
     # Another name than ours in the Host header is a page elsewhere that has pointed its name at this machine.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -76,6 +80,15 @@ def _http_error(request: Request, error: Exception) -> Response:
         said=str(error.detail),
         status=error.status_code,
     )
+
+
+async def _not_an_address(request: Request, error: Exception) -> Response:
+    """A page whose address makes no sense is a page that is not there; a program is told what is wrong."""
+    assert isinstance(error, RequestValidationError)
+    if request.url.path.startswith("/api/"):
+        return await request_validation_exception_handler(request, error)
+    said = "There is no such page."
+    return page(request, "message.html.j2", title="That did not work", said=said, status=404)
 
 
 def free_port(host: str) -> int:

@@ -15,7 +15,7 @@ const app = document.getElementById("app");
 const { project, purpose, then, account } = app.dataset;
 const practice = purpose === "practice";
 
-const state = { queue: [], current: null, view: null, history: [], rationale: "", answered: new Set(), done: false };
+const state = { queue: [], current: null, view: null, history: [], rationale: "", answered: new Set(), handing: false, done: false };
 const clock = new Clock();
 let keys = null;
 let outbox = null;
@@ -124,8 +124,9 @@ function act(action, event = {}) {
   if (!state.current) return false;
   if (action === "submit") return submit();
   if (action === "why") return askFor("Why?", state.rationale, (text) => { state.rationale = text; }, true);
-  if (action === "skip") return askFor("Why do you skip this question?", "I cannot tell", (reason) => handIn({ type: "skip", reason }));
-  if (action === "flag") return askFor("What is wrong with this question?", "", (reason) => handIn({ type: "flag", reason }));
+  const question = state.current;
+  if (action === "skip") return askFor("Why do you skip this question?", "I cannot tell", (reason) => handIn({ type: "skip", reason }, question));
+  if (action === "flag") return askFor("What is wrong with this question?", "", (reason) => handIn({ type: "flag", reason }, question));
   return state.view.act(action, event);
 }
 
@@ -135,15 +136,18 @@ function submit() {
   else if (!document.getElementById("verdict").textContent) announce("Choose first: ← or →, = or 0");
 }
 
-async function handIn(payload) {
-  const question = state.current;
+async function handIn(payload, question = state.current) {
+  if (!question || question !== state.current || state.handing) return; // a key was pressed twice
   const entry = { ...clock.read(), key: crypto.randomUUID(), token: question.token, task: question.task, payload, at: Date.now() };
-  if (practice) return learn(entry);
-  // The vote is on this machine's disk before the question goes away.
-  state.current = null;
-  state.answered.add(question.task);
-  state.history.push({ question, key: entry.key, vote: null });
-  await outbox.put(entry);
+  state.handing = true;
+  try {
+    if (practice) return await learn(entry);
+    state.answered.add(question.task);
+    state.history.push({ question, key: entry.key, vote: null });
+    await outbox.put(entry); // on this machine's disk before the question goes away
+  } finally {
+    state.handing = false;
+  }
   next();
 }
 
@@ -170,6 +174,7 @@ async function learn(entry) {
 }
 
 async function undo() {
+  if (state.handing) return;
   const last = state.history.pop();
   if (!last) return announce("There is nothing to take back");
   const held = state.current;

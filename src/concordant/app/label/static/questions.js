@@ -221,18 +221,19 @@ export class Rating {
       () => this.set(cell, value), { "aria-pressed": "false", "aria-label": `${dimension} ${value} of 7` }));
     const cell = { place, dimension, buttons };
     this.cells.push(cell);
-    return make("div", { className: "scale", role: "group", "aria-label": `${dimension} of answer ${LETTERS[place]}` },
+    cell.element = make("div", { className: "scale", role: "group", tabIndex: 0, "aria-label": `${dimension} of answer ${LETTERS[place]}` },
       make("span", { textContent: dimension }), ...buttons);
+    return cell.element;
   }
 
   act(action, event) {
     if (action !== "digit" || Number(event.key) > 7) return false;
-    const focused = this.cells.findIndex((cell) => cell.buttons.includes(document.activeElement));
+    const focused = this.cells.findIndex((cell) => cell.element.contains(document.activeElement));
     const open = this.cells.findIndex((cell) => !(cell.dimension in this.scores[cell.place]));
     const at = focused >= 0 ? focused : open >= 0 ? open : 0;
     this.set(this.cells[at], Number(event.key));
-    const next = this.cells[Math.min(at + 1, this.cells.length - 1)];
-    next.buttons[0].focus();
+    // The row, not one of its buttons, so that Enter still hands in.
+    this.cells[Math.min(at + 1, this.cells.length - 1)].element.focus();
     return true;
   }
 
@@ -254,7 +255,7 @@ export class Rating {
     const missing = this.cells.find((cell) => !(cell.dimension in this.scores[cell.place]));
     if (missing) {
       this.changed(`Not yet said: ${missing.dimension} of answer ${LETTERS[missing.place]}`);
-      missing.buttons[0].focus();
+      missing.element.focus();
       return null;
     }
     return { type: "rating", scores: Object.fromEntries(
