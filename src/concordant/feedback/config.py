@@ -12,6 +12,10 @@ from concordant.config import Config
 class FeedbackConfig(Config):
     """Candidates are sampled from the fine-tuned model and ranked by labelers."""
 
+    source: Literal["simulated", "human", "human+simulated"] = "simulated"
+    """Who is asked: simulated labelers, people (the run stops until they have answered), or both."""
+    people: int = Field(0, ge=0)
+    """Questions that people answer before the run goes on; 0 = all of them where source = human, else none."""
     labelers: str = "careful"
     """Simulated labelers of a world: careful, length-lover, pleaser, worrier, careless or pool."""
     prompts: int = Field(4_000, ge=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,12 +48,12 @@ def collect(
     labelers: Sequence[Labeler],
     *,
     seed: int = 0,
-    among: Collection[str] | None = None,
+    project: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
     """Let `labelers` answer the open tasks; `progress` is told (votes so far, votes planned).
 
-    `among` limits them to these tasks (ids).
+    They are those of `project` (id), or of all whose votes are for training.
 
     Who answers which task is drawn from (seed, task, labeler) alone, so a call that was interrupted and made
     again ends with the votes of one that was not, and a call with nothing missing adds nothing.
@@ -64,7 +64,7 @@ def collect(
     }
     kept = 0
     while True:
-        plan = _plan(_open(store, among), sorted(by_id), seed)
+        plan = _plan(store.unfinished(project), sorted(by_id), seed)
         planned = kept + sum(map(len, plan.values()))
         before = kept
         for labeler_id, tasks in plan.items():
@@ -73,11 +73,7 @@ def collect(
                 if progress is not None:
                     progress(kept, planned)
         if kept == before:
-            return Collected(kept, len(_open(store, among)))
-
-
-def _open(store: Store, among: Collection[str] | None) -> list[Unfinished]:
-    return [task for task in store.unfinished() if among is None or task.task_id in among]
+            return Collected(kept, len(store.unfinished(project)))
 
 
 def _plan(tasks: Sequence[Unfinished], labelers: Sequence[str], seed: int) -> dict[str, list[str]]:

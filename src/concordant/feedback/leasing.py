@@ -32,6 +32,13 @@ def is_live() -> ColumnElement[bool]:
     return ~exists().where(later.c.supersedes == vote.c.id) & (vote.c.type != "retract")
 
 
+def of_project(key: str | None) -> ColumnElement[bool]:
+    """Condition on `task`: of this project, or of any whose votes are for training."""
+    if key is not None:
+        return task.c.project == key
+    return task.c.project.in_(select(project_table.c.id).where(project_table.c.purpose == "training"))
+
+
 def prompt_from(row: Row[Any]) -> Prompt:
     """The prompt of a row that has the columns of `item`."""
     return Prompt(messages_from(row.messages), family=row.family, where=row.source, answer=row.answer)

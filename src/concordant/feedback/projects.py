@@ -10,7 +10,7 @@ from sqlalchemy import case, func, select
 
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.leasing import is_live
+from concordant.feedback.leasing import is_live, of_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES
 
@@ -95,6 +95,20 @@ def shares(store: Store, project: str) -> list[Share]:
         for key, one in found.items()
     ]
     return sorted(rows, key=lambda one: (-one.verdicts, one.name))
+
+
+def answered_by_people(store: Store) -> tuple[int, int]:
+    """How many tasks for training have a person's live verdict, and how many there are."""
+    vote, task, labeler = schema.vote, schema.task, schema.labeler
+    answered = (
+        select(func.count(vote.c.task.distinct()))
+        .join(task, task.c.id == vote.c.task)
+        .join(labeler, labeler.c.id == vote.c.labeler)
+        .where(of_project(None), labeler.c.kind == "human", vote.c.type.in_(VERDICT_TYPES), is_live())
+    )
+    with store.reading() as connection:
+        every = connection.scalar(select(func.count()).select_from(task).where(of_project(None)))
+        return connection.scalar(answered) or 0, every or 0
 
 
 def done_by(store: Store, project: str, labeler: str) -> int:

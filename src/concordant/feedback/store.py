@@ -19,7 +19,15 @@ from concordant.feedback.database import audit, chunks, insert_missing, known
 from concordant.feedback.engine import connect, database_errors
 from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
-from concordant.feedback.leasing import LEASE_MS, give_leases, hand_in, is_live, lock_tasks, recount
+from concordant.feedback.leasing import (
+    LEASE_MS,
+    give_leases,
+    hand_in,
+    is_live,
+    lock_tasks,
+    of_project,
+    recount,
+)
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -268,14 +276,15 @@ class Store:
 
     # How far it is
 
-    def unfinished(self) -> list[Unfinished]:
-        """Open tasks in the order of creation."""
+    def unfinished(self, project: str | None = None) -> list[Unfinished]:
+        """Open tasks of a project, or of all whose votes are for training, in the order of creation."""
         task, vote = schema.task.c, schema.vote.c
         answered: dict[str, set[str]] = {}
         with self.reading() as connection:
-            wanted = select(task.id, task.need, task.n_done).where(task.state == "open").order_by(task.seq)
+            here = (task.state == "open") & of_project(project)
+            wanted = select(task.id, task.need, task.n_done).where(here).order_by(task.seq)
             tasks = connection.execute(wanted).all()
-            said = select(vote.task, vote.labeler).join(schema.task).where(task.state == "open", is_live())
+            said = select(vote.task, vote.labeler).join(schema.task).where(here, is_live())
             for row in connection.execute(said):
                 answered.setdefault(row.task, set()).add(row.labeler)
         return [

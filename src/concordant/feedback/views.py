@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection, exists, select
-from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.errors import UserError
-from concordant.feedback.leasing import is_live, prompt_from
+from concordant.feedback.leasing import is_live, of_project, prompt_from
 from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
-from concordant.feedback.schema import project as project_table
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload, Verdict, opinions, verdicts
 
@@ -190,13 +188,6 @@ def read_ballots(store: Store, project: str | None = None) -> Ballots:
             _prompts(connection),
             {key: tuple(of_task) for key, of_task in by_task.items()},
         )
-
-
-def of_project(key: str | None) -> ColumnElement[bool]:
-    """Condition on `task`: of this project, or of any whose votes are for training."""
-    if key is not None:
-        return task.c.project == key
-    return task.c.project.in_(select(project_table.c.id).where(project_table.c.purpose == "training"))
 
 
 def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVote]:

@@ -13,6 +13,13 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run stopped beca
     """The run stopped where it can be taken up again."""
 
 
+class WaitingForPeople(Interrupted):
+    """The run stopped because people have to answer first."""
+
+    def __init__(self, answered: int, wanted: int) -> None:
+        super().__init__(f"people have answered {answered:,} of {wanted:,} questions")
+
+
 class StopRequest:
     """Whether somebody asked this run to stop; stages look at it between steps."""
 

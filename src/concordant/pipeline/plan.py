@@ -145,6 +145,10 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = source_fingerprints(recipe.data.sources[name], root)
         else:
             found[key] = (values[section] or {}).get(name) if name else values[section]
+    if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
+        source = found["feedback"].pop("source")
+        del found["feedback"]["people"]
+        found["feedback"] |= {"source": source} if source == "human" else {}
     if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):
         found["policy.rewards.content"] = [
             reward_content(part, root) for part in recipe.policy.rewards.values()

@@ -57,8 +57,8 @@ class Recipe(Config):
         return self.reward is not None or isinstance(self.policy, FitConfig)
 
 
-# Where things are and what computes them; a run with another of these is still the same run.
-PLACES = ("data_root", "machine.device", "machine.threads")
+# Where things are, what computes them and who is asked; a run with another of these is still the same run.
+PLACES = ("data_root", "machine.device", "machine.threads", "feedback.source", "feedback.people")
 
 
 def parse_value(text: str) -> Any:

@@ -135,7 +135,7 @@ class Ranked:
             "ranking", groups, need=self.votes, policy={"selector": "all"}, project=project
         )
         tasks = frozenset(task for task in made.ids if task)
-        collect(store, self.labelers, among=tasks)
+        collect(store, self.labelers, project=project)
         return standings(read_ballots(store, project), tasks)
 
 

@@ -14,7 +14,7 @@ from concordant.app.terminal import Terminal, quiet_libraries
 from concordant.errors import UserError
 from concordant.files import write_json
 from concordant.pipeline.folder import read_json
-from concordant.pipeline.interrupt import Interrupted, StopRequest
+from concordant.pipeline.interrupt import Interrupted, StopRequest, WaitingForPeople
 from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import Recipe, load_recipe, parse_overrides
@@ -31,7 +31,9 @@ def demo(arguments: argparse.Namespace, console: Console) -> int:
         console.print(
             f"\nNext: open {folder / 'report.html'}\n"
             f"      concordant chat {folder} --compare base\n"
-            f"      concordant run recipes/demo.toml policy.kl_coef=0   (what happens without the KL penalty)",
+            f"      concordant run recipes/demo.toml policy.kl_coef=0   (what happens without the KL penalty)\n"
+            f"      concordant label {folder}                        (be a labeler yourself)\n"
+            f"      concordant run recipes/demo.toml feedback.source=human+simulated   (and train on your votes)",
             markup=False,
             highlight=False,
         )
@@ -97,6 +99,10 @@ def run_recipe(
                 known = read_json(folder / "run.json") or {}
                 write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
                 ran = execute(recipe, folder, terminal, stop, material)
+    except WaitingForPeople as waiting:
+        terminal.say(f"{waiting}. Answer them with: {shlex.join(['concordant', 'label', str(folder)])}")
+        terminal.say(f"then go on with: {command}")
+        return False
     except Interrupted:
         terminal.say(f"stopped; nothing is lost. Go on with: {command}")
         return False

@@ -319,6 +319,8 @@ def feedback(run: ReportInput) -> list[tuple[str, str]]:
         ("Longer answer chosen", _rate_text(run, "feedback", "longer_chosen")),
         ("Agreement", _rate_text(run, "feedback", "agreement") or "not measured: no two votes on one pair"),
     ]
+    for name in run.table("feedback").get("against_gold") or ():
+        rows.append((f"{name}: better by gold", _rate_text(run, "feedback", "against_gold", name)))
     return [(label, text) for label, text in rows if text]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, describe, differences, gold_gaps, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
 from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.labelers import against_gold
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
 from concordant.evaluation.showing import side_by_side, spread
 from concordant.evaluation.text_metrics import unique_of
@@ -120,6 +121,10 @@ def run(context: Context) -> dict[str, Any]:
     if context.store_path.exists():
         with Store.open(context.store_path) as store:
             results["feedback"] = summarise(store)
+            world = context.material.world
+            if world is not None:
+                rates = against_gold(store, lambda prompt, text: world.gold(prompt, text).total)
+                results["feedback"]["against_gold"] = {name: asdict(one) for name, one in rates.items()}
     results["samples"] = side_by_side(main)
     return results
 

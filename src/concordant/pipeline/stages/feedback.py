@@ -8,12 +8,14 @@ from typing import Any
 from concordant.data.types import Prompt
 from concordant.feedback.imports import import_judgements, import_preferences
 from concordant.feedback.labelers import collect
+from concordant.feedback.projects import answered_by_people
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.files import write_json
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context, Totals
 from concordant.pipeline.folder import read_json
+from concordant.pipeline.interrupt import WaitingForPeople
 from concordant.pipeline.parts.judging import labelers_of
 from concordant.pipeline.parts.sampling import completion_of, sampler_of, with_ids
 
@@ -30,7 +32,9 @@ def run(context: Context) -> dict[str, Any]:
                 import_judgements(store, judged, labeler="imported")
         else:
             sample_candidates(context, store)
-            ask_labelers(context, store)
+            if "simulated" in context.recipe.feedback.source:
+                ask_labelers(context, store)
+        wait_for_people(context, store)
         return summarise(store)
 
 
@@ -74,7 +78,7 @@ def sample_candidates(context: Context, store: Store) -> None:
 def ask_labelers(context: Context, store: Store) -> None:
     """Let the recipe's labelers vote on every open task; they lease and submit as people do."""
     labelers = labelers_of(context)
-    total = store.counts()["tasks_open"]
+    total = len(store.unfinished())
     with context.timed("label"), context.reporter.activity("labeling", total, "tasks") as progress:
 
         def told(done: int, _planned: int) -> None:
@@ -82,6 +86,17 @@ def ask_labelers(context: Context, store: Store) -> None:
             context.stop.check()
 
         collect(store, labelers, seed=context.seed("assignment"), progress=told)
+
+
+def wait_for_people(context: Context, store: Store) -> None:
+    """Stop the run here until as many questions as the recipe wants have been answered by people."""
+    settings = context.recipe.feedback
+    if "human" not in settings.source:
+        return
+    answered, asked = answered_by_people(store)
+    wanted = settings.people or (asked if settings.source == "human" else 0)
+    if answered < min(wanted, asked):
+        raise WaitingForPeople(answered, min(wanted, asked))
 
 
 def _repeated(prompts: Sequence[Prompt], n: int) -> list[Prompt]:

@@ -1,0 +1,41 @@
+"""How often each labeler preferred what is better by the gold reward, where a world knows it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+
+from sqlalchemy import select
+
+from concordant.data.types import Prompt
+from concordant.feedback.agreement import Rate, rate
+from concordant.feedback.schema import labeler
+from concordant.feedback.store import Store
+from concordant.feedback.views import read_ballots
+from concordant.feedback.votes import verdicts
+
+
+def against_gold(store: Store, gold: Callable[[Prompt, str], float]) -> dict[str, Rate]:
+    """By labeler (name and kind): share of decided pairs in which the better one by gold won, one share a vote.
+
+    Pairs that gold does not tell apart are left out.
+    """
+    ballots = read_ballots(store)
+
+    @cache
+    def worth(task: str, completion: str) -> float:
+        return gold(ballots.prompts[task], ballots.completions[completion].text)
+
+    shares: dict[str, list[float]] = defaultdict(list)
+    for vote in ballots.votes:
+        right = []
+        for said in verdicts(vote.payload, ballots.members[vote.task_id]):
+            difference = worth(vote.task_id, said.better) - worth(vote.task_id, said.worse)
+            if said.decided and difference:
+                right.append(difference > 0)
+        if right:
+            shares[vote.labeler].append(sum(right) / len(right))
+    with store.reading() as connection:
+        names = {row.id: f"{row.name} ({row.kind})" for row in connection.execute(select(labeler))}
+    return {names[key]: rate(found) for key, found in sorted(shares.items(), key=lambda one: names[one[0]])}

@@ -1,0 +1,69 @@
+"""Runs that stop for people, and go on with what they said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.store import Store
+from concordant.feedback.views import preferences
+from concordant.feedback.votes import Vote, ranking
+from tiny_run import clone, concordant, results, town_file
+
+
+def answer(run: Path, n: int) -> str:
+    """A person answers `n` questions in the store of a run, always for what is shown last; returns who."""
+    with Store.open(run / "feedback.sqlite") as store:
+        ada = store.add_labeler("ada", "human")
+        for _ in range(n):
+            lease = store.lease(ada, project=DEFAULT_PROJECT)
+            assert lease is not None
+            asked = lease.comparison
+            payload = {"type": "pairwise", "verdict": "prefer", "winner": asked.completions[-1].id}
+            if asked.kind == "ranking":
+                payload = ranking([[one.id] for one in reversed(asked.completions)])
+            store.submit(lease.token, lease.token, Vote(asked.task_id, payload))
+    return ada
+
+
+def test_a_run_stops_until_people_have_answered(tmp_path: Path) -> None:
+    file, runs = town_file(tmp_path), tmp_path / "runs"
+    words = ("run", file, "--runs", runs, "feedback.source=human", "feedback.people=30")
+    done = concordant(*words)
+    assert done.status == 0, done.err
+    run = runs / "tiny"
+    assert "people have answered 0 of 30 questions" in done.out
+    assert f"concordant label {run}" in done.out
+    assert not (run / "stages" / "04-reward").exists()
+    answer(run, 10)
+    assert "people have answered 10 of 30 questions" in concordant(*words).out
+    answer(run, 25)
+    done = concordant(*words)
+    assert "people have answered" not in done.out, done.out
+    assert (run / "report.html").is_file()
+    found = results(run)["feedback"]
+    assert found["live_votes"] == 35
+    assert list(found["against_gold"]) == ["ada (human)"]
+    assert 0 < found["against_gold"]["ada (human)"]["n"] <= 35
+    assert "ada (human): better by gold" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_persons_vote_beside_simulated_ones_is_trained_on(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "runs" / "tiny")
+    file = town_file(tmp_path)
+    before = (run / "stages" / "04-reward" / "model" / "model.safetensors").read_bytes()
+    with Store.open(run / "feedback.sqlite") as store:
+        assert store.ask_again(DEFAULT_PROJECT, 20) == 20
+        pairs = len(preferences(store))
+    answer(run, 20)
+    with Store.open(run / "feedback.sqlite") as store:
+        assert len(preferences(store)) == pairs + 20
+    done = concordant("run", file, "--runs", tmp_path / "runs", "feedback.source=human+simulated")
+    assert done.status == 0, done.err
+    assert "sft: done" in done.out
+    assert "feedback: done" in done.out, "the candidates and the votes there were stay as they are"
+    assert "reward: " in done.out
+    assert (run / "stages" / "04-reward" / "model" / "model.safetensors").read_bytes() != before
+    found = results(run)["feedback"]
+    assert set(found["against_gold"]) == {"ada (human)", "careful (simulated)"}
+    assert found["agreement"]["n"] == 20
