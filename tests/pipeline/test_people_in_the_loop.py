@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from concordant.feedback.layout import DEFAULT_PROJECT
@@ -67,3 +68,40 @@ def test_a_persons_vote_beside_simulated_ones_is_trained_on(finished: Path, tmp_
     found = results(run)["feedback"]
     assert set(found["against_gold"]) == {"ada (human)", "careful (simulated)"}
     assert found["agreement"]["n"] == 20
+
+
+def test_people_compare_answers_to_prompts_of_a_file(finished: Path, tmp_path: Path) -> None:
+    """Without a single preference to begin with: a model and prompts are enough to start from."""
+    prompts = [{"prompt": f"where is the {place} {thing} ?"} for thing in "abcdefgh" for place in "klmnop"]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    recipe = f"""\
+name = "people"
+data_root = "{tmp_path}"
+[machine]
+threads = 1
+[model]
+path = "{finished / "stages" / "01-base" / "model"}"
+[data]
+prompts = "prompts.jsonl"
+validation = 0.3
+[feedback]
+source = "human"
+people = 40
+completion = 8
+[reward]
+batch = 8
+steps = 2
+[evaluate]
+prompts = 6
+completion = 8
+diversity_prompts = 2
+best_of_prompts = 0
+"""
+    words = ("run", town_file(tmp_path, "people.toml", recipe), "--runs", tmp_path / "runs")
+    done = concordant(*words)
+    assert done.status == 0, done.err
+    assert "people have answered 0 of 40" in done.out
+    answer(tmp_path / "runs" / "people", 44)
+    done = concordant(*words)
+    assert done.status == 0, done.err
+    assert results(tmp_path / "runs" / "people")["reward_model"]["n"] > 0

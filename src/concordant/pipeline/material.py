@@ -50,6 +50,10 @@ class Material(Protocol):
         """Prompts to sample on."""
         ...
 
+    def to_compare(self) -> Sequence[Prompt]:
+        """Prompts whose candidates labelers compare: those kept out for validation too, to measure on."""
+        ...
+
     def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
         """Up to `n` prompts of each split to measure on; the first split is the one reported first."""
         ...
@@ -92,6 +96,9 @@ class WorldMaterial:
     def prompts(self) -> Sequence[Prompt]:
         return self.world.prompts(self.settings.prompts, split="train", rng=TRAINING)
 
+    def to_compare(self) -> Sequence[Prompt]:
+        return self.prompts()
+
     def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
         splits = ("train", "ood", "heldout")
         return {split: self.world.prompts(n, split=split, rng=EVALUATION) for split in splits}
@@ -129,6 +136,9 @@ class FileMaterial:
 
     def prompts(self) -> Sequence[Prompt]:
         return [prompt for prompt in self._all_prompts() if not self.validation(prompt)]
+
+    def to_compare(self) -> Sequence[Prompt]:
+        return self._all_prompts()
 
     def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
         kept_out = [prompt for prompt in self._all_prompts() if self.validation(prompt)]

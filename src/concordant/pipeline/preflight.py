@@ -105,12 +105,13 @@ def _check_files(recipe: Recipe) -> None:
             expected="a file, folder or hub name; data.preferences; or a world with simulated labelers",
             fix='set data.judgements = "judged.jsonl"',
         )
-    if recipe.reads_votes and not judged and not data.preferences:
+    people = recipe.feedback.source == "human" and bool(data.prompts)
+    if recipe.reads_votes and not judged and not data.preferences and not people:
         raise UserError(
             "nobody says which answers are better",
             where="data.preferences",
-            expected="a file, folder or hub name, or a world with simulated labelers",
-            fix='set data.preferences = "pairs.jsonl"',
+            expected="a file, folder or hub name; a world with simulated labelers; or people and prompts for them",
+            fix='set data.preferences = "pairs.jsonl", or data.prompts and feedback.source = "human"',
         )
     if recipe.evaluate is not None and not (data.prompts or data.preferences or data.judgements):
         raise UserError(
@@ -248,7 +249,7 @@ def _check_votes(recipe: Recipe, material: Material) -> None:
     if material.judgements() and not preferences:
         return
     kind = "preferences" if preferences else "prompts"
-    asked = [row.prompt for row in preferences] or material.prompts()[: recipe.feedback.prompts]
+    asked = [row.prompt for row in preferences] or material.to_compare()[: recipe.feedback.prompts]
     kept_out = sum(map(material.validation, asked))
     if not 0 < kept_out < len(asked):
         raise UserError(

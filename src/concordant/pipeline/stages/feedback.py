@@ -44,7 +44,7 @@ def sample_candidates(context: Context, store: Store) -> None:
     path = context.model_path(context.start)
     model = load_policy(path).to(context.machine.device)
     sampler = sampler_of(context, model, completion=settings.completion, temperature=settings.temperature)
-    prompts = _repeated(context.material.prompts(), settings.prompts)
+    prompts = _repeated(context.material.to_compare(), settings.prompts, context.material.world is not None)
     asked = with_ids(context, prompts, model, settings.completion)
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
     sampled = context.folder.path / "sampled.json"
@@ -99,6 +99,6 @@ def wait_for_people(context: Context, store: Store) -> None:
         raise WaitingForPeople(answered, min(wanted, asked))
 
 
-def _repeated(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
-    """`n` prompts: the first ones, or all of them as often as it takes."""
-    return [prompts[i % len(prompts)] for i in range(n)]
+def _repeated(prompts: Sequence[Prompt], n: int, endless: bool) -> list[Prompt]:
+    """`n` prompts, the first ones: of a world that has no more all as often as it takes, of files each once."""
+    return [prompts[i % len(prompts)] for i in range(n if endless else min(n, len(prompts)))]
