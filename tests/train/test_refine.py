@@ -53,13 +53,13 @@ def test_a_completion_that_never_stopped_wins_nothing() -> None:
     assert best_and_worst([endless, endless], scores[:2]) is None
 
 
-def test_a_question_asked_twice_is_one_group() -> None:
+def test_a_question_asked_twice_is_two_groups() -> None:
     """groups_by_id_not_text: https://github.com/NVIDIA-NeMo/RL/issues/2176"""
     again = [replace(one, prompt=1) for one in GROUP]
     rollout = Rollout((*GROUP, *again, sample(2, 7)), 1.0)
-    assert rollout.groups == (0, 0, 0, 0, 0, 0, 1)
+    assert rollout.groups == (0, 0, 0, 1, 1, 1, 2)
     scores = Scores.of([0.0, 2.0, 1.0, 0.0, 0.0, 3.0, 0.0])
-    assert kept_of(rollout, scores, best) == [GROUP[2].example]
+    assert kept_of(rollout, scores, best) == [GROUP[1].example, GROUP[2].example]
 
 
 def test_completions_without_a_score_are_left_out() -> None:

@@ -41,9 +41,12 @@ class Rollout:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """For each completion the number of its question: one that was asked twice is one group."""
-        numbers: dict[tuple[int, ...], int] = {}
-        return tuple(numbers.setdefault(sample.prompt_ids, len(numbers)) for sample in self.samples)
+        """For each completion the draw of a prompt that it belongs to.
+
+        A prompt drawn twice makes two groups: the best of n is to be the best of n, and labelers rank n, however
+        often a question comes.
+        """
+        return tuple(sample.prompt for sample in self.samples)
 
     @property
     def tokens(self) -> int:

@@ -168,7 +168,7 @@ class OnPolicyConfig(ScoredConfig):
     batch: int = Field(128, ge=1)
     """Completions per rollout."""
     group: int = Field(1, ge=1)
-    """Completions per prompt; they divide the batch."""
+    """Completions of each draw of a prompt, which are compared with each other; they divide the batch."""
     epochs: int = Field(2, ge=1)
     """Passes over one rollout."""
     minibatches: int = Field(1, ge=1)
