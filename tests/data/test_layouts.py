@@ -77,6 +77,13 @@ def test_earlier_answers_stay_in_the_prompt(tmp_path: Path) -> None:
     assert loaded.dropped == 0
 
 
+def test_a_system_column_goes_before_whole_conversations(tmp_path: Path) -> None:
+    start = "\n\nHuman: hi\n\nAssistant: "
+    row = {"chosen": f"{start}yes", "rejected": f"{start}no", "system": "be brief"}
+    (pair,) = read_preferences(put(tmp_path, row)).rows
+    assert pair.prompt.messages == (Message("system", "be brief"), USER)
+
+
 def test_system_history_and_input_are_part_of_the_prompt(tmp_path: Path) -> None:
     row = {"instruction": "b", "input": "c", "output": "d", "system": "s", "history": [["q", "a"]]}
     (demonstration,) = read_demonstrations(put(tmp_path, row)).rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concordant.data.layouts.account import BadRow, Place
 from concordant.data.layouts.cells import Value, cell, is_text, number, text, turns
-from concordant.data.layouts.exchange import answered, asked, ending_with_user, prompt_of
+from concordant.data.layouts.exchange import after_system, answered, asked, ending_with_user, prompt_of
 from concordant.data.layouts.layout import Layout, Reader
 from concordant.data.layouts.transcripts import joined_turns, spoken, transcript
 from concordant.data.types import Completion, Message, Preference
@@ -49,7 +49,8 @@ def whole_pair(row: Value, place: Place) -> list[Preference]:
         )
     answers = [spoken(side[-1].content) for side in (chosen, rejected)]
     shared = joined_turns(chosen[:common], place) if is_text(row["chosen"]) else chosen[:common]
-    return [_pair(ending_with_user(shared, "chosen"), answers[0], answers[1], row, place)]
+    before = ending_with_user(after_system(shared, row), "chosen")
+    return [_pair(before, answers[0], answers[1], row, place)]
 
 
 def _conversation(row: Value, column: str) -> tuple[Message, ...]:
