@@ -15,7 +15,7 @@ from concordant.feedback.agreement import agreement, implied_accuracy, wilson_in
 from concordant.feedback.imports import import_preferences
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences, view_preferences
-from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip, tie
+from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie, verdicts
 
 PROMPT = Prompt(
     (Message("system", "be brief"), Message("user", "hi")), family="fact", where="a.jsonl:3", answer="x"
@@ -247,3 +247,16 @@ def test_first_chosen_counts_what_was_shown(store: Store) -> None:
         assert lease is not None
         say(store, name, ranking([[one.id] for one in lease.comparison.completions]))
     assert (agreement(store).first_chosen.value, agreement(store).first_chosen.n) == (1.0, 3)
+
+
+def test_a_rating_of_several_completions_ranks_them() -> None:
+    said = rating({"a": {"overall": 2}, "b": {"overall": 6, "honest": 1}, "c": {"helpful": 1, "honest": 3}})
+    found = {
+        (one.better, one.worse): (one.p, one.weight) for one in verdicts(said | {"weight": 0.5}, list("abc"))
+    }
+    assert found == {
+        ("b", "a"): (1.0, pytest.approx(1 / 6)),
+        ("b", "c"): (1.0, pytest.approx(1 / 6)),
+        ("a", "c"): (0.5, pytest.approx(1 / 6)),
+    }
+    assert list(verdicts(rating({"a": {"overall": 2}}), ["a"])) == []

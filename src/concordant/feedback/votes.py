@@ -198,7 +198,8 @@ class Verdict:
 def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
     """The pairs a vote speaks about, best first; of a tie the smaller id stands first.
 
-    The weights of one vote sum to at most 1: each of the K(K-1)/2 pairs of a ranking has 2/(K(K-1)).
+    The weights of one vote sum to at most 1: each of the K(K-1)/2 pairs of a ranking has 2/(K(K-1)). A rating
+    of several completions ranks them by what it says overall.
     `margin` is the strength as 0, 1/3, 2/3, 1 (Llama 2, arXiv:2307.09288) unless the vote has its own.
     """
     if payload["type"] == "pairwise":
@@ -211,13 +212,27 @@ def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
         elif payload["verdict"] == "tie":
             yield Verdict(first, second, 0.5, weight=weight)
     elif payload["type"] == "ranking":
-        tiers = payload["tiers"]
-        k = sum(map(len, tiers))
-        weight = 2 / (k * (k - 1))
-        for rank, tier in enumerate(tiers):
-            yield from (Verdict(a, b, 0.5, weight=weight) for a, b in combinations(sorted(tier), 2))
-            below = [completion for lower in tiers[rank + 1 :] for completion in lower]
-            yield from (Verdict(better, worse, weight=weight) for better in tier for worse in below)
+        yield from _across(payload["tiers"], 1.0)
+    elif payload["type"] == "rating" and len(payload["scores"]) > 1:
+        yield from _across(_rated_tiers(payload["scores"]), payload.get("weight", 1.0))
+
+
+def _across(tiers: Sequence[Sequence[str]], weight: float) -> Iterator[Verdict]:
+    k = sum(map(len, tiers))
+    share = weight * 2 / (k * (k - 1))
+    for rank, tier in enumerate(tiers):
+        yield from (Verdict(a, b, 0.5, weight=share) for a, b in combinations(sorted(tier), 2))
+        below = [completion for lower in tiers[rank + 1 :] for completion in lower]
+        yield from (Verdict(better, worse, weight=share) for better in tier for worse in below)
+
+
+def _rated_tiers(scores: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """Completions rated together, from the best to the worst; equally rated ones in one tier."""
+    overall = {key: _overall(given) for key, given in scores.items()}
+    return [
+        [key for key in overall if overall[key] == score]
+        for score in sorted(set(overall.values()), reverse=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
