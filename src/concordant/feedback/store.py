@@ -176,14 +176,15 @@ class Store:
 
     def add_labeler(self, name: str, kind: str, settings: Mapping[str, Any] | None = None) -> str:
         """Register a labeler; return its id, the same for the same name, kind and settings."""
-        if kind not in schema.LABELER_KINDS:
-            raise UserError(f"labeler kind {kind!r}", expected=", ".join(schema.LABELER_KINDS))
-        settings = dict(settings or {})
-        key = content_id("labeler", kind, name, settings)
-        row = {"id": key, "kind": kind, "name": name, "settings": settings, "created": self._clock()}
+        return self.add_labelers([(name, kind, settings or {})])[0]
+
+    def add_labelers(self, labelers: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
+        """Register labelers given as (name, kind, settings), all at once; return their ids, one for each."""
+        now = self._clock()
+        rows = [_labeler_row(*one, now) for one in labelers]
         with self.writing() as connection:
-            insert_missing(connection, schema.labeler, [row])
-        return key
+            insert_missing(connection, schema.labeler, list({row["id"]: row for row in rows}.values()))
+        return [row["id"] for row in rows]
 
     def lease(self, labeler: str, *, project: str | None = None) -> Lease | None:
         """The task this labeler is on, or else its next; None when there is nothing for it to do."""
@@ -319,6 +320,13 @@ def _item_row(prompt: Prompt, now: int) -> dict[str, Any]:
         "answer": prompt.answer,
         "created": now,
     }
+
+
+def _labeler_row(name: str, kind: str, settings: Mapping[str, Any], now: int) -> dict[str, Any]:
+    if kind not in schema.LABELER_KINDS:
+        raise UserError(f"labeler kind {kind!r}", expected=", ".join(schema.LABELER_KINDS))
+    key = content_id("labeler", kind, name, dict(settings))
+    return {"id": key, "kind": kind, "name": name, "settings": dict(settings), "created": now}
 
 
 def _completion_row(

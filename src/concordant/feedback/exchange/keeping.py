@@ -1,0 +1,252 @@
+"""Ballots into the store: their prompts, completions, tasks, labelers and votes, each once however often it comes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from concordant.data.layouts.account import Problem
+from concordant.errors import UserError
+from concordant.feedback.database import chunks, insert_missing
+from concordant.feedback.exchange.ballots import Answer, Ballot
+from concordant.feedback.ids import content_id, now_ms
+from concordant.feedback.labelers import Identity
+from concordant.feedback.leasing import recount
+from concordant.feedback.schema import task, vote
+from concordant.feedback.store import Store
+from concordant.feedback.votes import Payload, check_payload
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of ballots; `problems` names those that were left out and what was left out of one."""
+
+    votes: int  # kept now
+    repeated: int  # there before, saying the same
+    tasks: int  # added
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A ballot with the ids of the store: its task, its completions by name, who said it and for which time."""
+
+    ballot: Ballot
+    task: str
+    ids: Mapping[str, str]
+    labeler: Identity
+    turn: int  # the pass of a vote
+
+
+def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
+    """Keep `ballots` in their order; a vote that is there already adds nothing, a different one is a problem.
+
+    The n-th vote of a labeler on one task is its n-th pass, or, where the labeler is a crowd, that of another
+    labeler, called "name (n)".
+    """
+    ids = _keep_answers(store, ballots)
+    tasks, added = _create_tasks(store, ballots, ids)
+    problems: list[Problem] = []
+    drafts = list(_drafts(ballots, ids, tasks, problems))
+    labelers = _labeler_ids(store, [draft.labeler for draft in drafts])
+    with store.writing() as connection:
+        rows = _rows(connection, drafts, labelers, problems)
+        fresh = _fresh(connection, rows, problems)
+        insert_missing(connection, vote, [row for _, row in fresh])
+        recount(connection, sorted({row["task"] for _, row in rows}))
+    left_out = sum(problem.dropped for problem in problems)
+    return Kept(len(fresh), len(ballots) - len(fresh) - left_out, added, tuple(problems))
+
+
+def _labeler_ids(store: Store, labelers: Sequence[Identity]) -> list[str]:
+    return store.add_labelers([(one.name, one.kind, one.settings) for one in labelers])
+
+
+def _keep_answers(store: Store, ballots: Sequence[Ballot]) -> list[dict[str, str]]:
+    """The completion ids of each ballot by name, those with the text of an earlier one left out."""
+    found: list[dict[str, str]] = [{} for _ in ballots]
+    by_origin: dict[tuple[str, str | None], list[tuple[int, Answer]]] = defaultdict(list)
+    authors = [one.author for ballot in ballots for one in ballot.answers if one.author is not None]
+    author_ids = iter(_labeler_ids(store, authors))
+    for n, ballot in enumerate(ballots):
+        texts: set[str] = set()
+        for one in ballot.answers:
+            author = None if one.author is None else next(author_ids)
+            if one.completion.text not in texts:
+                by_origin[one.source, author].append((n, one))
+                texts.add(one.completion.text)
+    for (source, author), answers in by_origin.items():
+        sampled = [(ballots[n].prompt, one.completion, one.producer, one.ended) for n, one in answers]
+        kept = store.add_completions(sampled, source=source, author=author)
+        for (n, one), key in zip(answers, kept, strict=True):
+            found[n][one.name] = key
+    # The order of the answers is that of the file, whatever their origin.
+    return [
+        {one.name: by_name[one.name] for one in ballot.answers if one.name in by_name}
+        for ballot, by_name in zip(ballots, found, strict=True)
+    ]
+
+
+def _create_tasks(
+    store: Store, ballots: Sequence[Ballot], ids: Sequence[Mapping[str, str]]
+) -> tuple[list[str | None], int]:
+    """A task for each ballot, None where its answers have one text; and how many tasks are new."""
+    tasks: list[str | None] = []
+    added = 0
+    pairs = zip(ballots, ids, strict=True)
+    for question, together in groupby(pairs, key=lambda pair: pair[0].question):
+        groups = [list(by_name.values()) for _, by_name in together]
+        created = store.create_tasks(
+            question.kind,
+            groups,
+            need=question.need,
+            policy=question.policy,
+            rubric=question.rubric,
+            priority=question.priority,
+        )
+        tasks += created.ids
+        added += created.added
+    return tasks, added
+
+
+def _drafts(
+    ballots: Sequence[Ballot],
+    ids: Sequence[Mapping[str, str]],
+    tasks: Sequence[str | None],
+    problems: list[Problem],
+) -> Iterator[_Draft]:
+    turns: Counter[tuple[str, str, str]] = Counter()
+    for ballot, by_name, task_id in zip(ballots, ids, tasks, strict=True):
+        if task_id is None:
+            detail = "the answers are the same text: nothing to prefer"
+            problems.append(Problem(ballot.where, "identical", detail))
+            continue
+        if len(by_name) < len(ballot.answers):
+            left_out = len(ballot.answers) - len(by_name)
+            detail = f"{left_out} of {len(ballot.answers)} answers have the text of another and are left out"
+            problems.append(Problem(ballot.where, "alike", detail, dropped=False))
+        labeler, turn = ballot.labeler, 0
+        if ballot.row is None:
+            said = task_id, labeler.kind, labeler.name
+            turns[said] += 1
+            turn = turns[said] - 1
+            if ballot.crowd and turn:
+                labeler, turn = replace(labeler, name=f"{labeler.name} ({turn + 1})"), 0
+        yield _Draft(ballot, task_id, by_name, labeler, turn)
+
+
+Row = tuple[Ballot, dict[str, Any]]
+
+
+def _rows(
+    connection: Connection, drafts: Sequence[_Draft], labelers: Sequence[str], problems: list[Problem]
+) -> list[Row]:
+    """The drafts as rows of `vote`; what does not answer its task is a problem."""
+    rubrics: dict[str, str] = {}
+    for some in chunks(sorted({draft.task for draft in drafts})):
+        query = select(task.c.id, task.c.rubric_version).where(task.c.id.in_(some))
+        rubrics |= {row.id: row.rubric_version for row in connection.execute(query)}
+    now = now_ms()
+    rows = []
+    for draft, labeler in zip(drafts, labelers, strict=True):
+        ballot = draft.ballot
+        payload = with_ids(ballot.payload, draft.ids)
+        try:
+            if payload["type"] != "retract":
+                check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
+        except UserError as error:
+            problems.append(Problem(ballot.where, "payload", f"{error.what}, expected {error.expected}"))
+            continue
+        rows.append((ballot, _row(draft, labeler, payload, rubrics[draft.task], now)))
+    return rows
+
+
+def _row(draft: _Draft, labeler: str, payload: Payload, rubric: str, now: int) -> dict[str, Any]:
+    ballot = draft.ballot
+    again = (draft.turn,) if draft.turn else ()
+    key = content_id("import", draft.task, labeler, *again)
+    shown = None if ballot.shown is None else [draft.ids[name] for name in ballot.shown if name in draft.ids]
+    client = dict(ballot.client) | ({"where": ballot.where} if ballot.where else {})
+    row = {
+        "id": key,
+        "pass": draft.turn,
+        "client": client or None,
+        "idempotency_key": key,
+        "supersedes": None,
+        "extra": False,
+        "created": now,
+    }
+    return {
+        **row,
+        **(ballot.row or {}),
+        "task": draft.task,
+        "labeler": labeler,
+        "rubric_version": rubric,
+        "type": payload["type"],
+        "shown": shown,
+        "payload": dict(payload),
+        "active_ms": ballot.active_ms,
+        "wall_ms": ballot.wall_ms,
+    }
+
+
+def with_ids(payload: Payload, ids: Mapping[str, str]) -> dict[str, Any]:
+    """The payload with the ids of completions in place of names; names without one are left out of it."""
+    said = dict(payload)
+    if said.get("winner") is not None:
+        said["winner"] = ids.get(said["winner"], said["winner"])
+    if "tiers" in said:
+        tiers = [[ids[name] for name in tier if name in ids] for tier in said["tiers"]]
+        said["tiers"] = [tier for tier in tiers if tier]
+    if "unacceptable" in said:
+        said["unacceptable"] = [ids[name] for name in said["unacceptable"] if name in ids]
+    if "scores" in said:
+        said["scores"] = {ids[name]: given for name, given in said["scores"].items() if name in ids}
+    return said
+
+
+def _fresh(connection: Connection, rows: Sequence[Row], problems: list[Problem]) -> list[Row]:
+    """The rows that are not there yet, each behind the vote it supersedes."""
+    there: dict[str, Payload] = {}
+    firsts: dict[tuple[str, str, int], str] = {}
+    columns = (vote.c.id, vote.c.task, vote.c.labeler, vote.c["pass"], vote.c.payload, vote.c.supersedes)
+    for some in chunks(sorted({row["task"] for _, row in rows})):
+        for one in connection.execute(select(*columns).where(vote.c.task.in_(some))):
+            there[one.id] = one.payload
+            if one.supersedes is None:
+                firsts[one.task, one.labeler, one[3]] = one.id
+    fresh = []
+    for ballot, row in _chained(rows):
+        chain = row["task"], row["labeler"], row["pass"]
+        same = row["id"] if row["id"] in there or row["supersedes"] else firsts.get(chain, row["id"])
+        if same in there:
+            if there[same] != row["payload"]:
+                detail = "its labeler has said something else about this; the vote kept first stands"
+                problems.append(Problem(ballot.where, "contradiction", detail))
+        elif row["supersedes"] and row["supersedes"] not in there:
+            detail = f"it corrects the vote {row['supersedes']}, which is not here"
+            problems.append(Problem(ballot.where, "supersedes", detail))
+        else:
+            fresh.append((ballot, row))
+            there[row["id"]] = row["payload"]
+            firsts.setdefault(chain, row["id"])
+    return fresh
+
+
+def _chained(rows: Sequence[Row]) -> list[Row]:
+    """The rows with every vote behind the one it supersedes, else in their order."""
+    before = {row["id"]: row["supersedes"] for _, row in rows}
+
+    def depth(key: str) -> int:
+        steps, seen = 0, {key}
+        while (key := before.get(key) or "") and key not in seen:
+            seen.add(key)
+            steps += 1
+        return steps
+
+    return sorted(rows, key=lambda pair: depth(pair[1]["id"]))
