@@ -68,19 +68,26 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text`, atomically."""
+@contextmanager
+def fresh_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; the file becomes `path` when the block ends without an error, atomically."""
     partial = path.with_name(path.name + ".partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8")
+            yield partial
             _sync(partial)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)  # half a file would only take up room
             raise
         _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text`, atomically."""
+    with fresh_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -66,11 +66,15 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
     A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
     a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
     """
+    return preferences_of(read_ballots(store), mode, ties)
+
+
+def preferences_of(ballots: Ballots, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
+    """The view of these votes alone; see `view_preferences`."""
     if mode not in ("each", "majority") or ties not in ("drop", "half"):
         raise UserError(
             f"a view with mode {mode!r}, ties {ties!r}", expected="each or majority; drop or half"
         )
-    ballots = read_ballots(store)
     stated = _each(ballots) if mode == "each" else _majority(ballots)
     rows: list[Preference] = []
     tied = 0
@@ -89,7 +93,11 @@ def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
     one vote says of a completion is added up: of a ranking the best comes out desirable, the worst
     undesirable, each by how many it stands above and below, and what stands in the middle says nothing.
     """
-    ballots = read_ballots(store)
+    return judgements_of(read_ballots(store), threshold)
+
+
+def judgements_of(ballots: Ballots, threshold: float = DESIRABLE) -> list[Judgement]:
+    """The judgements of these votes alone; see `judgements`."""
     rows = []
     for one in ballots.votes:
         net: dict[str, float] = {}
