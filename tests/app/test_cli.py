@@ -14,7 +14,7 @@ from concordant.app.runs import demo_recipe, run_folder_of
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 from tiny_run import clone, concordant, results, snapshot, town_file
 
-COMMANDS = ("demo", "run", "plan", "check", "evaluate", "report", "chat", "export", "doctor")
+COMMANDS = ("demo", "run", "plan", "check", "evaluate", "report", "chat", "export", "feedback", "doctor")
 
 
 @pytest.fixture

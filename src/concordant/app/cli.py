@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
             description=help_text[0].upper() + help_text[1:] + ".",
             formatter_class=_Help,
         )
+        command.set_defaults(module=run)
         for option in options:
             option(command)
-        command.set_defaults(module=run)
 
     add("demo", "run the whole loop on the embedded world", "running:demo", _seed, _where, _overrides)
     add("run", "run or resume all stages of a recipe", "running:run", _recipe, _where, _overrides)
@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("label", "let people compare answers in the browser", "labeling:label", _label)
     add("db", "back up a feedback store, copy it to another engine, bring it up to date", "storing:keep", _db)
+    add("feedback", "bring votes into a store, or take what they say out of it", "", _feedback)
     add("doctor", "check this machine", "doctoring:doctor")
     return top
 
@@ -218,6 +219,60 @@ def _db(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("store", metavar="STORE", help="a run directory, an SQLite file, or an address")
     command.add_argument("target", nargs="?", metavar="TARGET", help="a new file, or an empty database")
+def _feedback(command: argparse.ArgumentParser) -> None:
+    verbs = command.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, help_text, run, option in (
+        ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
+        ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
+    ):
+        said = help_text[0].upper() + help_text[1:] + "."
+        verb = verbs.add_parser(name, help=help_text, description=said, formatter_class=_Help)
+        verb.set_defaults(module=run)
+        verb.add_argument(
+            "store", metavar="STORE", help="a run directory, or a feedback store by itself (an SQLite file)"
+        )
+        option(verb)
+
+
+def _votes_in(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", help="JSONL, JSON, CSV, Parquet, or a folder of these")
+    verb.add_argument(
+        "--format",
+        default=None,
+        metavar="NAME",
+        help="a format of docs/feedback-formats.md (default: recognised from the columns)",
+    )
+
+
+def _votes_out(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("out", type=Path, metavar="OUT", help="a new file, or folder for datasets")
+    verb.add_argument(
+        "--view",
+        choices=("preferences", "kto", "sft", "prompts", "votes"),
+        default="preferences",
+        help="pairs; good and bad answers; answers to imitate; prompts; or the raw votes, to be imported again",
+    )
+    verb.add_argument(
+        "--format", choices=("jsonl", "parquet", "datasets"), default="jsonl", help="kind of file"
+    )
+    verb.add_argument(
+        "--layout",
+        choices=("explicit", "implicit"),
+        default="explicit",
+        help="of preferences: prompt, chosen, rejected; or chosen and rejected as whole conversations",
+    )
+    verb.add_argument(
+        "--turns", choices=("messages", "strings"), default="messages", help="how conversations are written"
+    )
+    verb.add_argument(
+        "--mode", choices=("each", "majority"), default="each", help="of preferences: per vote, or per pair"
+    )
+    verb.add_argument(
+        "--ties", choices=("drop", "half"), default="drop", help="of preferences: left out, or p_chosen 0.5"
+    )
+    verb.add_argument(
+        "--threshold", type=float, default=4.0, help="ratings (1 to 7) from here on are good: kto and sft"
+    )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
