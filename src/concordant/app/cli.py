@@ -219,6 +219,8 @@ def _db(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("store", metavar="STORE", help="a run directory, an SQLite file, or an address")
     command.add_argument("target", nargs="?", metavar="TARGET", help="a new file, or an empty database")
+
+
 def _feedback(command: argparse.ArgumentParser) -> None:
     verbs = command.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, help_text, run, option in (
