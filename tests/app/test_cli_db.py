@@ -31,8 +31,8 @@ def test_backup_copy_and_upgrade_of_a_run(finished: Path, tmp_path: Path) -> Non
     ("words", "said"),
     [
         (("copy", "kept.sqlite"), "needs a place to go to"),
-        (("backup", "none.sqlite"), "no feedback store"),
-        (("upgrade", "none"), "no feedback store"),
+        (("backup", "none.sqlite"), "no such store"),
+        (("upgrade", "none"), "no such store"),
         (("upgrade", "mysql://user:secret@host/db"), "cannot live here"),
     ],
 )

@@ -74,9 +74,25 @@ def stage_model(run_folder: Path, stage: str, base: str) -> str:
     )
 
 
-def store_at(place: str) -> str | Path:
-    """The feedback store a person means: that of a run directory, a file, or an address."""
-    if "://" in place:
-        return place
-    path = Path(place)
-    return path / STORE if path.is_dir() else path
+def store_at(given: str, *, new: bool = False) -> str | Path:
+    """The store of a run directory, a file, or a database address; `new` lets the file be made."""
+    if "://" in given:
+        return given
+    path = Path(given)
+    if path.is_dir():
+        if (path / STORE).is_file() or (new and (path / "run.json").is_file()):
+            return path / STORE
+        raise UserError(
+            "there is no feedback store here",
+            where=given,
+            expected=f"a run directory that holds {STORE}, or the name of an SQLite file",
+            fix="run its recipe first, or name a file",
+        )
+    if path.is_file() or (new and path.suffix in (".sqlite", ".db") and path.parent.is_dir()):
+        return path
+    raise UserError(
+        "there is no such store",
+        where=given,
+        expected="a run directory, or an SQLite file" + (" (a new one ends in .sqlite)" if new else ""),
+        fix="check the name",
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from concordant.app.commands.checking import SHOWN, class_line
+from concordant.app.runs import store_at
 from concordant.app.terminal import quiet_libraries, visible
-from concordant.errors import UserError
 from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import keep_votes, read_votes
 from concordant.feedback.store import Store
@@ -20,7 +19,7 @@ STORE = "feedback.sqlite"
 
 def import_file(arguments: argparse.Namespace, console: Console) -> int:
     """Keep the votes of a file, and say what was found and what was not kept."""
-    address = store_address(arguments.store, new=True)
+    address = store_at(arguments.store, new=True)
     read = read_votes(
         arguments.file, arguments.format
     )  # first: a file that is no such file leaves no store behind
@@ -54,7 +53,7 @@ def export_file(arguments: argparse.Namespace, console: Console) -> int:
         ties=arguments.ties,
         threshold=arguments.threshold,
     )
-    with Store.open(store_address(arguments.store)) as store:
+    with Store.open(store_at(arguments.store)) as store:
         done = export_view(store, arguments.out, arguments.format, settings)
     console.print(
         Text(f"{arguments.out}: {done.rows} rows of {arguments.view}: {', '.join(done.columns)}"),
@@ -69,27 +68,3 @@ def export_file(arguments: argparse.Namespace, console: Console) -> int:
         for key in done.left_out[:SHOWN]:
             console.print(Text(f"  {key}"))
     return 0
-
-
-def store_address(given: str, *, new: bool = False) -> str | Path:
-    """The store of a run directory, a file, or a database address; `new` lets the file be made."""
-    if "://" in given:
-        return given
-    path = Path(given)
-    if path.is_dir():
-        if (path / STORE).is_file() or (new and (path / "run.json").is_file()):
-            return path / STORE
-        raise UserError(
-            "there is no feedback store here",
-            where=given,
-            expected=f"a run directory that holds {STORE}, or the name of an SQLite file",
-            fix="run its recipe first, or name a file",
-        )
-    if path.is_file() or (new and path.suffix in (".sqlite", ".db") and path.parent.is_dir()):
-        return path
-    raise UserError(
-        "there is no such store",
-        where=given,
-        expected="a run directory, or an SQLite file" + (" (a new one ends in .sqlite)" if new else ""),
-        fix="check the name",
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -23,13 +22,6 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
     from concordant.feedback.store import Store
 
     address = store_at(arguments.store)
-    if isinstance(address, Path) and not address.is_file():
-        raise UserError(
-            "there is no feedback store",
-            where=str(address),
-            expected="a run whose candidates have been sampled",
-            fix="concordant run RECIPE first; it stops when people are to answer",
-        )
     with Store.open(address) as store:
         local = not arguments.share
         if not local and not anybody_can_log_in(store):
