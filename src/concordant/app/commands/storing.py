@@ -15,15 +15,15 @@ from concordant.feedback.maintenance import backup, bring_up_to_date, copy
 
 def keep(arguments: argparse.Namespace, console: Console) -> int:
     """Do what `arguments.action` says with a store."""
+    if arguments.action == "copy" and arguments.target is None:
+        raise UserError(
+            "a copy needs a place to go to",
+            where="the command line",
+            expected="a new file, or the address of an empty database",
+            fix=f"concordant db copy {arguments.store} postgresql+psycopg://user@host/database",
+        )
     address = store_at(arguments.store)
     if arguments.action == "copy":
-        if arguments.target is None:
-            raise UserError(
-                "a copy needs a place to go to",
-                where="the command line",
-                expected="a new file, or the address of an empty database",
-                fix=f"concordant db copy {arguments.store} postgresql+psycopg://user@host/database",
-            )
         copied = copy(address, arguments.target, progress=lambda table, n: console.print(f"  {table}: {n:,}"))
         console.print(f"copied, digest {copied.digest}: the same on both sides", highlight=False)
     elif arguments.action == "backup":
