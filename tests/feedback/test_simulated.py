@@ -14,6 +14,7 @@ import pytest
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.agreement import Agreement, agreement
+from concordant.feedback.ballots import Ballots, LiveVote, read_ballots
 from concordant.feedback.labelers import Labeler, collect
 from concordant.feedback.simulated import (
     PRESETS,
@@ -24,7 +25,7 @@ from concordant.feedback.simulated import (
     utility,
 )
 from concordant.feedback.store import Store
-from concordant.feedback.views import Ballots, LiveVote, preferences, read_ballots
+from concordant.feedback.views import preferences
 from concordant.feedback.votes import Comparison, Vote, verdicts
 
 PRODUCER = {"policy": "sft", "seed": 0}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from concordant.feedback.ballots import read_ballots
 from concordant.feedback.store import Store
-from concordant.feedback.views import read_ballots
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.plan import votes_digest
 from concordant.pipeline.recipe import Recipe, load_recipe

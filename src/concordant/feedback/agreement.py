@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from concordant.feedback.ballots import Ballots, LiveVote, read_ballots
 from concordant.feedback.store import Store
-from concordant.feedback.views import Ballots, LiveVote, read_ballots
 from concordant.feedback.votes import Verdict, verdicts
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import select
 
 from concordant.feedback.agreement import Rate, agreement
+from concordant.feedback.ballots import read_ballots
 from concordant.feedback.ids import content_id
 from concordant.feedback.schema import labeler
 from concordant.feedback.store import Store
-from concordant.feedback.views import read_ballots
 
 
 def summarise(store: Store) -> dict[str, Any]:

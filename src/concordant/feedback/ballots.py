@@ -1,0 +1,81 @@
+"""The live verdicts of a store as they are read: the one thing that views and aggregations are derived from."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, exists, select
+
+from concordant.data.types import Completion, Prompt
+from concordant.feedback.leasing import is_live, of_project, prompt_from
+from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
+from concordant.feedback.store import Store
+from concordant.feedback.votes import VERDICT_TYPES, Payload
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVote:
+    """A vote nothing supersedes; `weight` is 1 over the number of passes its labeler made at the task."""
+
+    task_id: str
+    labeler: str
+    shown: tuple[str, ...] | None
+    payload: Payload
+    weight: float
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """The live verdicts of a store in the order of their tasks, and what they are about."""
+
+    votes: tuple[LiveVote, ...]
+    completions: Mapping[str, Completion]  # by id
+    prompts: Mapping[str, Prompt]  # by task
+    members: Mapping[str, tuple[str, ...]]  # completion ids by task
+
+
+def read_ballots(store: Store, project: str | None = None) -> Ballots:
+    """The live verdicts with their prompts and completions, in four queries at one moment of the store.
+
+    They are those of one project (id), or of all whose votes are for training: what stages of a run learn from.
+    """
+    with store.reading() as connection:
+        judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
+        tasks = select(task.c.id).where(judged, of_project(project))
+        members = select(task_completion).where(task_completion.c.task.in_(tasks))
+        by_task: dict[str, list[str]] = defaultdict(list)
+        for row in connection.execute(members.order_by(task_completion.c.task, task_completion.c.position)):
+            by_task[row.task].append(row.completion)
+        shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
+        text = select(completion.c.id, completion.c.text, completion.c.tokens)
+        return Ballots(
+            tuple(_live_votes(connection, project)),
+            {
+                row.id: Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
+                for row in connection.execute(text.where(completion.c.id.in_(shown)))
+            },
+            _prompts(connection),
+            {key: tuple(of_task) for key, of_task in by_task.items()},
+        )
+
+
+def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVote]:
+    columns = (vote.c.task, vote.c.labeler, vote.c.shown, vote.c.payload)
+    query = select(*columns).join(task).join(labeler, labeler.c.id == vote.c.labeler)
+    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live(), of_project(project))
+    # Nothing here depends on who was faster: a resumed run reads the rows of an uninterrupted one.
+    ordered = query.order_by(task.c.seq, labeler.c.name, labeler.c.id, vote.c["pass"])
+    rows = connection.execute(ordered).all()
+    passes = Counter((row.task, row.labeler) for row in rows)
+    for row in rows:
+        shown = None if row.shown is None else tuple(row.shown)
+        yield LiveVote(row.task, row.labeler, shown, row.payload, 1 / passes[row.task, row.labeler])
+
+
+def _prompts(connection: Connection) -> dict[str, Prompt]:
+    """The prompt of each task; tasks of one item share the object."""
+    prompts = {row.id: prompt_from(row) for row in connection.execute(select(item))}
+    tasks = connection.execute(select(task.c.id, task.c.item))
+    return {row.id: prompts[row.item] for row in tasks}
