@@ -1,0 +1,93 @@
+"""Scores from rankings of several items at once (Plackett 1975, Luce 1959), fitted by the spectral method.
+
+Maystre and Grossglauser, "Fast and accurate inference of Plackett-Luce models" (2015), as `choix` has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import choix
+import numpy as np
+import numpy.typing as npt
+
+from concordant.errors import UserError
+from concordant.feedback.aggregation.connectivity import check_scoreable, of_rankings
+
+Floats = npt.NDArray[np.float64]
+Tiers = Sequence[Sequence[str]]
+
+ALPHA = 1e-3  # comparisons with every rival that each item is taken to have won and lost beforehand
+MOST_COPIES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An item and its centred score in log odds."""
+
+    item: str
+    score: float
+
+
+def plackett_luce(rankings: Sequence[Tiers], alpha: float = ALPHA) -> list[Scored]:
+    """Scores of all items in `rankings` (tiers of names, best first), best first.
+
+    The model knows no ties. Here a tie says that either order is as good: every ranking is entered several
+    times, and its tied items change places between the copies so that each stands in each place, and before
+    each other, equally often; items with the same record get the same score. This is exact up to ties of six;
+    of larger ones some orders come once more than others. Ties of all kinds cost up to MOST_COPIES copies.
+    A ranking counts once however many copies it takes, and `alpha` with it.
+
+    Raises UserError where wins and ties do not lead from every item to every other, or an item stands twice.
+    """
+    if not alpha > 0:
+        raise UserError(f"alpha {alpha}", expected="above 0: the fit divides by it where nobody lost")
+    names = sorted({name for tiers in rankings for name in chain.from_iterable(tiers)})
+    number = {name: index for index, name in enumerate(names)}
+    known = [_numbered(tiers, number) for tiers in rankings]
+    check_scoreable(of_rankings(len(names), known), names)
+    copies = _copies({len(tier) for tiers in known for tier in tiers})
+    data = [_untied(tiers, turn) for tiers in known for turn in range(copies)]
+    try:
+        scores = choix.ilsr_rankings(len(names), data, alpha=alpha * copies)
+    except RuntimeError as error:
+        raise UserError(
+            f"the fit of {len(known)} rankings did not settle: {error}",
+            expected="rankings that determine the scores",
+            fix="raise alpha, or compare the items at either end more often",
+        ) from error
+    centred = scores - scores.mean()
+    rows = [Scored(name, float(score)) for name, score in zip(names, centred, strict=True)]
+    return sorted(rows, key=lambda one: (-one.score, one.item))
+
+
+def _numbered(tiers: Tiers, number: dict[str, int]) -> list[list[int]]:
+    known = [[number[name] for name in tier] for tier in tiers if tier]
+    flat = list(chain.from_iterable(known))
+    if len(set(flat)) != len(flat) or len(flat) < 2:
+        raise UserError(f"a ranking of {tiers}", expected="two items or more, each of them once")
+    return known
+
+
+def _copies(sizes: set[int]) -> int:
+    """As many as give every tie of these sizes each of its orders equally often, as far as MOST_COPIES allows."""
+    return min(MOST_COPIES, math.lcm(*(len(_orders(size)) for size in sizes)))
+
+
+def _orders(size: int) -> list[tuple[int, ...]]:
+    """Rotations of 0..size-1 and of its reverse: everyone in every place, and before everyone, equally often."""
+    ahead = tuple(range(size))
+    turned = [way[k:] + way[:k] for way in (ahead, ahead[::-1]) for k in range(size)]
+    return list(dict.fromkeys(turned))
+
+
+def _untied(tiers: Sequence[Sequence[int]], turn: int) -> tuple[int, ...]:
+    """A ranking without ties: the copy of this number."""
+    placed: list[int] = []
+    for tier in tiers:
+        orders = _orders(len(tier))
+        placed += [tier[k] for k in orders[turn % len(orders)]]
+    return tuple(placed)
