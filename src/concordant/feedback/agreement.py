@@ -7,10 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from concordant.errors import UserError
 from concordant.feedback.ballots import Ballots, LiveVote, read_ballots
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Verdict, verdicts
+
+Distance = Literal["nominal", "interval"]
 
 
 def wilson_interval(successes: float, n: float, z: float = 1.96) -> tuple[float, float]:
@@ -126,3 +133,131 @@ def _first_won(_ballots: Ballots, vote: LiveVote, verdict: Verdict) -> bool | No
 def _longer_won(ballots: Ballots, _vote: LiveVote, verdict: Verdict) -> bool | None:
     better, worse = (len(ballots.completions[key].text.split()) for key in (verdict.better, verdict.worse))
     return None if better == worse else better > worse
+
+
+# Agreement corrected for chance. Labels are columns of a table: a row per unit, a column per labeler.
+
+Floats = npt.NDArray[np.float64]
+ALPHA_REPLICATES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alpha:
+    """Krippendorff's alpha with the interval of its bootstrap over clusters; nan where nothing can disagree."""
+
+    value: float
+    low: float
+    high: float
+    units: int  # with two labels or more
+    clusters: int
+
+
+def krippendorff_alpha(
+    labels: Floats,
+    *,
+    clusters: Sequence[int] | None = None,
+    distance: Distance = "nominal",
+    replicates: int = ALPHA_REPLICATES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Alpha:
+    """alpha = 1 - observed / expected disagreement (Krippendorff, Content Analysis, 2018, chapter 12).
+
+    labels: (units, labelers), numbers, nan where a labeler said nothing. clusters: (units), the same number
+    for units that are not independent, such as pairs of one prompt; each unit by itself without. Replicates
+    draw clusters with replacement and compute both disagreements anew. (The bootstrap of evalica 0.4 draws
+    disagreements of single pairs of labels and keeps the expected one: it knows no clusters.)
+    """
+    from evalica import alpha  # brings half a second of imports, which readers of shares need not wait for
+    from pandas import DataFrame
+
+    table = _table(labels)
+    kept = np.isfinite(table).sum(axis=1) > 1
+    groups = np.arange(len(table)) if clusters is None else np.asarray(clusters)
+    if len(groups) != len(table):
+        raise UserError(f"{len(groups)} clusters for {len(table)} units", expected="one for each unit")
+    if not kept.any():
+        return Alpha(math.nan, math.nan, math.nan, 0, 0)
+    found = alpha(DataFrame(table[kept].T), distance)
+    if found.expected == 0:
+        return Alpha(math.nan, math.nan, math.nan, int(kept.sum()), len(np.unique(groups[kept])))
+    draws = _alpha_draws(table[kept], groups[kept], distance, replicates, seed)
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Alpha(found.alpha, float(low), float(high), int(kept.sum()), len(np.unique(groups[kept])))
+
+
+def _alpha_draws(
+    table: Floats, groups: npt.NDArray[np.int64], distance: Distance, n: int, seed: int
+) -> Floats:
+    """Alpha of `n` draws of clusters; nan for one in which all labels are equal.
+
+    The coincidences of units add up, so a draw is a weighted sum over clusters: no table is copied.
+    """
+    values, codes = np.unique(table[np.isfinite(table)], return_inverse=True)
+    k = len(values)
+    counts = np.zeros((len(table), k))
+    np.add.at(counts, (np.nonzero(np.isfinite(table))[0], codes), 1)
+    spoken = counts.sum(axis=1)
+    coincident = np.einsum("uk,ul->ukl", counts, counts) - np.einsum("uk,kl->ukl", counts, np.eye(k))
+    _, cluster = np.unique(groups, return_inverse=True)
+    by_cluster = np.zeros((int(cluster.max()) + 1, k, k))
+    np.add.at(by_cluster, cluster, coincident / (spoken - 1)[:, None, None])
+    apart = (values[:, None] - values) ** 2 if distance == "interval" else 1 - np.eye(k)
+    rng = np.random.default_rng(seed)
+    even = np.full(len(by_cluster), 1 / len(by_cluster))
+    draws = np.empty(n)
+    for row in range(n):
+        drawn = np.tensordot(rng.multinomial(len(by_cluster), even), by_cluster, axes=1)
+        total = drawn.sum(axis=0)
+        expected = float(total @ apart @ total) / (total.sum() - 1)
+        draws[row] = 1 - float((drawn * apart).sum()) / expected if expected else math.nan
+    return draws
+
+
+def cohen_kappa(a: Sequence[int], b: Sequence[int], *, weighted: bool = False) -> float:
+    """(observed - expected) / (1 - expected) agreement of two labelers on the same units.
+
+    Cohen, Educational and Psychological Measurement 20 (1960). Labels are integers. weighted: labels are
+    steps of a scale, and disagreement i against j costs (i - j)^2 / (k - 1)^2 (Cohen, Psychological Bulletin
+    70, 1968). nan where both say the same one thing throughout: then there is no chance to correct for.
+    """
+    if len(a) != len(b) or not len(a):
+        raise UserError(f"{len(a)} and {len(b)} labels", expected="as many of each, one or more")
+    values, codes = np.unique([list(a), list(b)], return_inverse=True)
+    k = len(values)
+    first, second = codes.reshape(2, -1)
+    table = np.zeros((k, k))
+    np.add.at(table, (first, second), 1 / len(a))
+    span = max(values[-1] - values[0], 1)
+    cost = ((values[:, None] - values) / span) ** 2 if weighted else 1 - np.eye(k)
+    expected = float(table.sum(axis=1) @ cost @ table.sum(axis=0))
+    return 1 - float((table * cost).sum()) / expected if expected else math.nan
+
+
+def fleiss_kappa(labels: Floats) -> float:
+    """The same for several labelers, any of them on any unit, who all label equally often.
+
+    Fleiss, Psychological Bulletin 76 (1971). labels: (units, labelers), none missing. nan as in `cohen_kappa`.
+    """
+    table = _table(labels)
+    if not np.isfinite(table).all() or table.shape[1] < 2:
+        raise UserError(f"labels of shape {table.shape}", expected="two labelers or more and no gaps")
+    counts = np.stack([(table == value).sum(axis=1) for value in np.unique(table)], axis=1)
+    n = table.shape[1]
+    observed = float((counts * (counts - 1)).sum(axis=1).mean()) / (n * (n - 1))
+    expected = float(((counts.sum(axis=0) / counts.sum()) ** 2).sum())
+    return (observed - expected) / (1 - expected) if expected < 1 else math.nan
+
+
+def unanimous(labels: Floats) -> Rate:
+    """Share of units on which everybody who spoke says the same; of units with two labels or more."""
+    table = _table(labels)
+    spoken = table[np.isfinite(table).sum(axis=1) > 1]
+    return rate([float(len(set(row[np.isfinite(row)])) == 1) for row in spoken])
+
+
+def _table(labels: Floats) -> Floats:
+    table = np.asarray(labels, dtype=np.float64)
+    if table.ndim != 2 or not table.size:
+        raise UserError(f"labels of shape {table.shape}", expected="(units, labelers)")
+    return table
