@@ -129,8 +129,8 @@ def test_passes_of_one_labeler_share_one_vote(store: Store) -> None:
 
 
 def test_unknown_modes_are_refused(store: Store) -> None:
-    with pytest.raises(UserError, match="posterior"):
-        preferences(store, "posterior")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="median"):
+        preferences(store, "median")  # type: ignore[arg-type]
 
 
 # Imports.

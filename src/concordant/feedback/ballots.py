@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from concordant.data.types import Completion, Prompt
+from concordant.data.types import Completion, Demonstration, Prompt
 from concordant.feedback.leasing import is_live, of_project, prompt_from
 from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
 from concordant.feedback.store import Store
@@ -52,13 +53,25 @@ def read_ballots(store: Store, project: str | None = None) -> Ballots:
         text = select(completion.c.id, completion.c.text, completion.c.tokens)
         return Ballots(
             tuple(_live_votes(connection, project)),
-            {
-                row.id: Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
-                for row in connection.execute(text.where(completion.c.id.in_(shown)))
-            },
+            {row.id: _completion(row) for row in connection.execute(text.where(completion.c.id.in_(shown)))},
             _prompts(connection),
             {key: tuple(of_task) for key, of_task in by_task.items()},
         )
+
+
+def written(store: Store) -> dict[str, Demonstration]:
+    """What people wrote, by the id of the completion, in the order in which they did."""
+    columns = (completion.c.id, completion.c.text, completion.c.tokens, completion.c.item)
+    query = select(*columns).where(completion.c.source == "human")
+    with store.reading() as connection:
+        rows = connection.execute(query.order_by(completion.c.created, completion.c.id)).all()
+        asked = {row.item for row in rows}
+        prompts = {row.id: prompt_from(row) for row in connection.execute(select(item)) if row.id in asked}
+    return {row.id: Demonstration(prompts[row.item], _completion(row)) for row in rows}
+
+
+def _completion(row: Any) -> Completion:
+    return Completion(row.text, None if row.tokens is None else tuple(row.tokens), row.id)
 
 
 def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVote]:

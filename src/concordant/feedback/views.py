@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from concordant.data.types import Judgement, Preference
+from concordant.data.types import Demonstration, Judgement, Preference
 from concordant.errors import UserError
-from concordant.feedback.ballots import Ballots, read_ballots
+from concordant.feedback.aggregation.dawid_skene import dawid_skene, pair_votes
+from concordant.feedback.ballots import Ballots, LiveVote, read_ballots, written
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Verdict, opinions, verdicts
 
-Mode = Literal["each", "majority"]
+Mode = Literal["each", "majority", "posterior"]
 Ties = Literal["drop", "half"]
 
 DESIRABLE = 4.0  # ratings from here on, the middle of the scale, speak for a completion
@@ -37,7 +38,9 @@ def preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> list[
 def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
     """Pairs derived from the live votes, in the order in which their tasks were created.
 
-    mode: "each" has a row per vote and pair; "majority" a row per pair of a task, decided by its votes.
+    mode: "each" has a row per vote and pair; "majority" a row per pair of a task, decided by its votes;
+    "posterior" a row per pair with p_chosen from Dawid-Skene, which weighs labelers by what they agree on
+    elsewhere, and the vote itself where one labeler alone spoke of the pair.
     ties: "drop" leaves undecided pairs out; "half" keeps them with p_chosen 0.5. Both are counted.
     A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
     a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
@@ -47,11 +50,11 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
 
 def preferences_of(ballots: Ballots, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
     """The view of these votes alone; see `view_preferences`."""
-    if mode not in ("each", "majority") or ties not in ("drop", "half"):
+    if mode not in get_args(Mode) or ties not in ("drop", "half"):
         raise UserError(
-            f"a view with mode {mode!r}, ties {ties!r}", expected="each or majority; drop or half"
+            f"a view with mode {mode!r}, ties {ties!r}", expected=f"{', '.join(get_args(Mode))}; drop or half"
         )
-    stated = _each(ballots) if mode == "each" else _majority(ballots)
+    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](ballots)
     rows: list[Preference] = []
     tied = 0
     for task_id, verdict in stated:
@@ -90,6 +93,42 @@ def judgements_of(ballots: Ballots, threshold: float = DESIRABLE) -> list[Judgem
     return rows
 
 
+@dataclass(frozen=True)
+class DemonstrationView:
+    """Demonstrations and the count of what was left out."""
+
+    demonstrations: list[Demonstration]
+    written: int  # of them, written by people
+    unacceptable: int  # written, or ranked first, and called unacceptable or both bad by some live vote
+
+
+def demonstrations(store: Store) -> DemonstrationView:
+    """Completions to imitate: what people wrote, then what a live ranking has in its top tier.
+
+    Each completion once: by the order in which it was written, then of tasks. One that any live vote calls
+    unacceptable, or both bad, is left out and counted. A pair says which side is better, not that it is good:
+    pairs add nothing.
+    """
+    ballots = read_ballots(store)
+    top: dict[str, str] = {}  # completion -> task
+    bad: set[str] = set()
+    for one in ballots.votes:
+        if one.payload["type"] == "ranking":
+            top |= {key: one.task_id for key in one.payload["tiers"][0] if key not in top}
+        bad.update(one.payload.get("unacceptable", ()))
+        if one.payload.get("verdict") == "both_bad":
+            bad.update(ballots.members[one.task_id])
+    rows = written(store)
+    people = len(rows.keys() - bad)
+    rows |= {
+        key: Demonstration(ballots.prompts[task], ballots.completions[key])
+        for key, task in top.items()
+        if key not in rows
+    }
+    kept = [row for key, row in rows.items() if key not in bad]
+    return DemonstrationView(kept, people, len(rows) - len(kept))
+
+
 def standings(ballots: Ballots, tasks: Collection[str]) -> dict[str, float]:
     """For each completion of these tasks the share of its rivals that the votes put it above, ties as half."""
     above: dict[str, list[float]] = defaultdict(list)
@@ -120,30 +159,75 @@ def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:
 def _each(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
     for one in ballots.votes:
         for said in verdicts(one.payload, ballots.members[one.task_id]):
-            weight = said.weight * one.weight
-            yield one.task_id, Verdict(said.better, said.worse, said.p, said.margin, weight)
+            yield one.task_id, _weighed(said, one.weight)
+
+
+def _weighed(said: Verdict, weight: float) -> Verdict:
+    return replace(said, weight=said.weight * weight)
 
 
 def _majority(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
     """One verdict per pair of a task; a tie counts half for each side, and even sides are a tie."""
-    by_task: dict[str, dict[tuple[str, str], list[tuple[float, Verdict]]]] = {}
+    for task_id, pair, said in _by_pair(ballots):
+        yield task_id, _decide(*pair, [(one.weight, verdict) for one, verdict in said])
+
+
+def _posterior(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
+    """One verdict per pair of a task of which several labelers spoke, with the votes of the others between.
+
+    Votes that stand alone are kept out of the estimate: nobody can say whether they are right, and a labeler
+    who has many of them would be believed for agreeing with itself.
+    """
+    votes = pair_votes(ballots, least=2)
+    truth = {} if votes is None else dawid_skene(votes).posterior
+    for task_id, pair, said in _by_pair(ballots):
+        found = truth.get((task_id, *pair))
+        if found is None:
+            yield from ((task_id, _weighed(verdict, one.weight)) for one, verdict in said)
+        else:
+            yield task_id, _believed(*pair, found, [(one.weight, verdict) for one, verdict in said])
+
+
+def _believed(
+    first: str, second: str, found: tuple[float, float, float], said: Sequence[tuple[float, Verdict]]
+) -> Verdict:
+    """A tie where the tie is the most probable class or the sides are even; a tie counts half for each side."""
+    lead = found[0] - found[1]
+    weight = _mean([(w, one.weight) for w, one in said])
+    if found[2] > max(found[:2]) or abs(lead) < 1e-9:
+        return Verdict(first, second, 0.5, weight=weight)
+    better, worse = (first, second) if lead > 0 else (second, first)
+    agreeing = [(w, one.margin) for w, one in said if one.decided and one.better == better]
+    return Verdict(better, worse, (1 + abs(lead)) / 2, _mean(agreeing), weight)
+
+
+Spoken = tuple[str, tuple[str, str], list[tuple[LiveVote, Verdict]]]
+
+
+def _by_pair(ballots: Ballots) -> Iterator[Spoken]:
+    """Every pair of every task, its completions in the order of their ids, and what was said of it."""
+    by_task: dict[str, dict[tuple[str, str], list[tuple[LiveVote, Verdict]]]] = {}
     for one in ballots.votes:
         pairs = by_task.setdefault(one.task_id, defaultdict(list))
         for said in verdicts(one.payload, ballots.members[one.task_id]):
             first, second = sorted((said.better, said.worse))
-            pairs[first, second].append((one.weight, said))
+            pairs[first, second].append((one, said))
     for task_id, pairs in by_task.items():
         for pair in sorted(pairs):
-            yield task_id, _decide(*pair, pairs[pair])
+            yield task_id, pair, pairs[pair]
+
+
+def _mean(weighted: Sequence[tuple[float, float]]) -> float:
+    """Weighted mean of (weight, value); 0 of none."""
+    total = sum(weight for weight, _ in weighted)
+    return sum(weight * value for weight, value in weighted) / total if total else 0.0
 
 
 def _decide(first: str, second: str, said: Sequence[tuple[float, Verdict]]) -> Verdict:
     lead = sum(w * (one.p - 0.5) * (1 if one.better == first else -1) for w, one in said)
-    total = sum(w for w, _ in said)
-    weight = sum(w * one.weight for w, one in said) / total
+    weight = _mean([(w, one.weight) for w, one in said])
     if abs(lead) < 1e-9:
         return Verdict(first, second, 0.5, weight=weight)
     better, worse = (first, second) if lead > 0 else (second, first)
     agreeing = [(w, one.margin) for w, one in said if one.decided and one.better == better]
-    margin = sum(w * m for w, m in agreeing) / sum(w for w, _ in agreeing)
-    return Verdict(better, worse, 1.0, margin, weight)
+    return Verdict(better, worse, 1.0, _mean(agreeing), weight)

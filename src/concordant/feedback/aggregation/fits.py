@@ -1,0 +1,75 @@
+"""What was estimated of labelers, kept in the store: every fit stands beside the earlier ones for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select
+
+from concordant.errors import UserError
+from concordant.feedback.aggregation.bradley_terry import LabelerStanding
+from concordant.feedback.database import audit, known
+from concordant.feedback.ids import new_id, now_ms
+from concordant.feedback.schema import labeler, labeler_fit
+from concordant.feedback.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFit:
+    """The id of a fit, the labelers it has rows of, and those with too few votes to say anything about."""
+
+    fit: str
+    labelers: int
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelerFit:
+    """A row as kept: `reliability` is rho, `quality` the probability of agreeing with the estimated truth."""
+
+    reliability: float
+    quality: float | None
+    n: int
+
+
+def keep_fit(
+    store: Store, standings: Sequence[LabelerStanding], quality: Mapping[str, float] | None = None
+) -> KeptFit:
+    """Append a fit; `quality` is by labeler (id), None for one it lacks.
+
+    A labeler whose rho is hidden gets no row, and is counted. Raises UserError for labelers the store does
+    not know, and then keeps nothing.
+    """
+    now = now_ms()
+    fit = new_id(now)
+    agreed = quality or {}
+    rows = [
+        {
+            "fit": fit,
+            "labeler": one.labeler,
+            "reliability": one.rho,
+            "quality": agreed.get(one.labeler),
+            "n": one.n,
+            "created": now,
+        }
+        for one in standings
+        if one.rho is not None
+    ]
+    with store.writing() as connection:
+        names = [one.labeler for one in standings]
+        strangers = sorted(set(names) - known(connection, labeler.c.id, names))
+        if strangers:
+            raise UserError(f"no labeler has the id {strangers[0]!r}", expected="labelers of this store")
+        if rows:
+            connection.execute(insert(labeler_fit), rows)
+        hidden = len(standings) - len(rows)
+        audit(connection, "fit labelers", fit, {"labelers": len(rows), "hidden": hidden}, now)
+    return KeptFit(fit, len(rows), hidden)
+
+
+def read_fit(store: Store, fit: str) -> dict[str, LabelerFit]:
+    """The rows of a fit by labeler (id); none where it has none."""
+    with store.reading() as connection:
+        rows = connection.execute(select(labeler_fit).where(labeler_fit.c.fit == fit)).all()
+    return {row.labeler: LabelerFit(row.reliability, row.quality, row.n) for row in rows}
