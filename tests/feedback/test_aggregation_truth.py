@@ -13,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.aggregation.bradley_terry import LabelerStanding
+from concordant.feedback.aggregation.bradley_terry import LabelerStanding, fit_labelers
+from concordant.feedback.aggregation.contests import from_ballots
 from concordant.feedback.aggregation.dawid_skene import (
     LARGER,
     SMALLER,
@@ -23,6 +24,7 @@ from concordant.feedback.aggregation.dawid_skene import (
     pair_votes,
 )
 from concordant.feedback.aggregation.fits import LabelerFit, keep_fit, read_fit
+from concordant.feedback.agreement import krippendorff_alpha, pair_labels
 from concordant.feedback.ballots import read_ballots
 from concordant.feedback.store import Store
 from concordant.feedback.views import demonstrations, preferences, view_preferences
@@ -241,6 +243,20 @@ def test_a_single_vote_is_itself_in_the_posterior_view(store: Store) -> None:
     assert last == each
 
 
+def test_labels_of_pairs_for_the_figures_of_agreement(store: Store) -> None:
+    many(store)
+    ask(store, ["a", "b"], "alone", 1)
+    say(store, "ada", tie())
+    labels, prompts = pair_labels(read_ballots(store))
+    assert labels.shape == (41, 5)
+    assert prompts == list(range(41))
+    assert np.isfinite(labels).sum(axis=1).tolist() == [5] * 40 + [1]
+    assert set(labels[-1][np.isfinite(labels[-1])]) == {2.0}
+    shares = sorted(float(np.mean(labels[:40, i] == labels[:40, j])) for i in range(5) for j in range(i))
+    assert (shares[0], shares[-2:]) == (0.5, [0.875, 0.875])
+    assert 0 < krippendorff_alpha(labels, clusters=prompts, replicates=50).value < 0.5
+
+
 def test_passes_of_one_judge_are_no_second_opinion(store: Store) -> None:
     a, b = ask(store, ["a", "b"], "one", 1)
     say(store, "judge", prefer(a), prefer(b))
@@ -287,6 +303,24 @@ def test_fits_are_added_and_never_overwritten(store: Store) -> None:
     assert read_fit(store, second.fit) == {ada: LabelerFit(0.4, None, 60)}
     with pytest.raises(IntegrityError, match="kept for ever"), store.writing() as connection:
         connection.execute(text("UPDATE labeler_fit SET reliability = 1"))
+
+
+def test_from_the_votes_of_a_store_to_a_kept_fit(store: Store) -> None:
+    """Each completion is an item: forty boards of two, from which only the labelers can be fitted."""
+    many(store)
+    ballots = read_ballots(store)
+    votes = from_ballots(ballots, {key: key for key in ballots.completions})
+    pairs = pair_votes(ballots)
+    assert pairs is not None
+    quality = {one.labeler: one.reliability for one in dawid_skene(pairs).labelers}
+    kept = read_fit(store, keep_fit(store, fit_labelers(votes).labelers, quality).fit)
+    ada, bob, cyd, dan, eve = (
+        kept[store.add_labeler(name, "human")] for name in ("ada", "bob", "cyd", "dan", "eve")
+    )
+    assert {one.n for one in kept.values()} == {40}
+    for good in (ada, bob, cyd):
+        assert good.reliability > max(dan.reliability, eve.reliability)
+        assert good.quality > max(dan.quality, eve.quality) + 0.1
 
 
 def test_a_fit_of_strangers_is_refused_whole(store: Store) -> None:

@@ -141,6 +141,25 @@ Floats = npt.NDArray[np.float64]
 ALPHA_REPLICATES = 1_000
 
 
+def pair_labels(ballots: Ballots) -> tuple[Floats, list[int]]:
+    """What labelers said of pairs, as (pairs, labelers) with nan for nothing, and the prompt of each pair by number.
+
+    0: the completion with the smaller id is better, 1: the other, 2: a tie. Of several passes of a labeler
+    the first counts.
+    """
+    said: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    for one in ballots.votes:
+        for verdict in verdicts(one.payload, ballots.members[one.task_id]):
+            first, second = sorted((verdict.better, verdict.worse))
+            label = (0.0 if verdict.better == first else 1.0) if verdict.decided else 2.0
+            said[one.task_id, first, second].setdefault(one.labeler, label)
+    labelers = sorted({one.labeler for one in ballots.votes})
+    rows = [[labels.get(who, math.nan) for who in labelers] for labels in said.values()]
+    numbers: dict[str, int] = {}
+    prompts = [numbers.setdefault(ballots.prompts[task].id, len(numbers)) for task, _, _ in said]
+    return np.array(rows).reshape(-1, len(labelers)), prompts
+
+
 @dataclass(frozen=True, slots=True)
 class Alpha:
     """Krippendorff's alpha with the interval of its bootstrap over clusters; nan where nothing can disagree."""

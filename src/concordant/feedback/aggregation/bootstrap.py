@@ -31,7 +31,11 @@ _STUCK = 0.2  # standard errors; a replicate this near its minimum has arrived
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate on the data, and the quantiles of its replicates; `value` is not their median."""
+    """An estimate on the data, with the spread of its replicates around their median put around it.
+
+    Noise drives scores and pulls outwards: at 2,000 votes the fit has them a fifth too large, the noisier
+    replicates further. Their quantiles as they stand would count this bias once more.
+    """
 
     value: float
     low: float
@@ -76,8 +80,9 @@ class Uncertainty:
 
     def _interval(self, column: int, level: float) -> Interval:
         edge = (1 - level) / 2
-        low, high = np.quantile(self.draws[:, column], [edge, 1 - edge])
-        return Interval(float(self.fit.parameters.flat()[column]), float(low), float(high))
+        low, middle, high = np.quantile(self.draws[:, column], [edge, 0.5, 1 - edge])
+        value = float(self.fit.parameters.flat()[column])
+        return Interval(value, value - float(middle - low), value + float(high - middle))
 
 
 def bootstrap(votes: Contests, fit: Fit, replicates: int = REPLICATES, seed: int = 0) -> Uncertainty:
