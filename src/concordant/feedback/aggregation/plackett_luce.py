@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, permutations
 
 import choix
 import numpy as np
@@ -22,6 +22,7 @@ Tiers = Sequence[Sequence[str]]
 
 ALPHA = 1e-3  # comparisons with every rival that each item is taken to have won and lost beforehand
 MOST_COPIES = 120
+EXACT = 4  # items in a tie of which every order is entered
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,11 @@ class Scored:
 def plackett_luce(rankings: Sequence[Tiers], alpha: float = ALPHA) -> list[Scored]:
     """Scores of all items in `rankings` (tiers of names, best first), best first.
 
-    The model knows no ties. Here a tie says that either order is as good: every ranking is entered several
-    times, and its tied items change places between the copies so that each stands in each place, and before
-    each other, equally often; items with the same record get the same score. This is exact up to ties of six;
-    of larger ones some orders come once more than others. Ties of all kinds cost up to MOST_COPIES copies.
-    A ranking counts once however many copies it takes, and `alpha` with it.
+    The model knows no ties. Here a tie says that either order is as good: the log-likelihood of a ranking is
+    the mean over the orders of its ties, got by entering every ranking several times with its tied items in
+    another order each time. That is exact for ties of up to four. Larger ones are rotated, so that everybody
+    stands in each place equally often, and items with the same record still get the same score. A ranking
+    counts once however many copies it takes (MOST_COPIES at most), and `alpha` with it.
 
     Raises UserError where wins and ties do not lead from every item to every other, or an item stands twice.
     """
@@ -78,10 +79,11 @@ def _copies(sizes: set[int]) -> int:
 
 
 def _orders(size: int) -> list[tuple[int, ...]]:
-    """Rotations of 0..size-1 and of its reverse: everyone in every place, and before everyone, equally often."""
+    """All orders of a small tie, the rotations of a large one, which has too many."""
+    if size <= EXACT:
+        return list(permutations(range(size)))
     ahead = tuple(range(size))
-    turned = [way[k:] + way[:k] for way in (ahead, ahead[::-1]) for k in range(size)]
-    return list(dict.fromkeys(turned))
+    return [ahead[k:] + ahead[:k] for k in range(size)]
 
 
 def _untied(tiers: Sequence[Sequence[int]], turn: int) -> tuple[int, ...]:
