@@ -1,8 +1,8 @@
 """How fast the feedback store is, and what a killed server loses: python benchmarks/feedback_load.py.
 
-Writers are processes. Through the store: each leases a task and hands a vote in, until every task has three. Through HTTP:
-how long a labeler waits for the next question with many tasks in the store. Kills: the server is killed with SIGKILL while
-votes come in, and every vote that was acknowledged has to be there afterwards.
+Writers are processes. Through the store: each leases a task and hands a vote in, until every task has three.
+Through HTTP: how long a labeler waits for the next question with many tasks in the store. Kills: the server is
+killed with SIGKILL while votes come in, and every vote that was acknowledged has to be there afterwards.
 """
 
 from __future__ import annotations

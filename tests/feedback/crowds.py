@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.aggregation.contests import Contests, from_arrays
-from concordant.feedback.ballots import Ballots, LiveVote
+from concordant.feedback.live_votes import LiveVote, LiveVotes
 from concordant.feedback.simulated import SimulatedLabeler, Traits
 from concordant.feedback.votes import Comparison
 
@@ -83,7 +83,7 @@ def text_of(quality: float, rng: random.Random) -> str:
 
 def polled(
     traits: Sequence[Traits], prompts: int, each: int, seed: int = 0
-) -> tuple[Ballots, dict[str, str]]:
+) -> tuple[LiveVotes, dict[str, str]]:
     """`each` of the labelers of these traits on a pair for every prompt; and the policy of each completion."""
     rng = random.Random(seed)
     labelers = [SimulatedLabeler(f"labeler {w}", one, gold, seed) for w, one in enumerate(traits)]
@@ -101,4 +101,4 @@ def polled(
             (vote,) = labeler.label([Comparison(task, prompt, shown)])
             order = tuple(one.id for one in shown)
             votes.append(LiveVote(task, labeler.name, order, vote.payload, 1.0))
-    return Ballots(tuple(votes), completions, asked, members), policies
+    return LiveVotes(tuple(votes), completions, asked, members), policies

@@ -25,10 +25,10 @@ from concordant.feedback.aggregation.contests import (
     Contests,
     form,
     from_arrays,
-    from_ballots,
+    from_live_votes,
 )
 from concordant.feedback.aggregation.likelihood import Parameters, objective
-from concordant.feedback.ballots import Ballots, LiveVote
+from concordant.feedback.live_votes import LiveVote, LiveVotes
 from concordant.feedback.simulated import Traits
 from concordant.feedback.votes import both_bad, prefer, ranking, tie
 
@@ -199,8 +199,8 @@ SHOWS_IN = {"length": "log length ratio", "side": "shown first"}
 @pytest.mark.parametrize("bias", BIASES)
 def test_a_bias_of_all_shows_in_its_own_term(bias: str) -> None:
     """Length and side have a term; fatigue and sycophancy have none, and leave those of others alone."""
-    ballots, policies = polled([BIASES[bias]] * 8, 400, 4)
-    votes = from_ballots(ballots, policies)
+    live, policies = polled([BIASES[bias]] * 8, 400, 4)
+    votes = from_live_votes(live, policies)
     fit = fit_board(votes)
     style = bootstrap(votes, fit, 60).style()
     shown = {name for name, one in style.items() if one.low > 0 or one.high < 0}
@@ -212,8 +212,8 @@ def test_a_bias_of_all_shows_in_its_own_term(bias: str) -> None:
 def test_a_labeler_that_tires_or_looks_at_sides_is_told_from_the_others() -> None:
     """Fatigue lowers the reliability and is no habit; a strong pull of the side is both."""
     tired, sided = Traits(fatigue=0.5), Traits(first=5.0)
-    ballots, policies = polled([Traits()] * 6 + [tired, sided], 400, 4, seed=1)
-    fit = fit_board(from_ballots(ballots, policies))
+    live, policies = polled([Traits()] * 6 + [tired, sided], 400, 4, seed=1)
+    fit = fit_board(from_live_votes(live, policies))
     rho = {one.labeler: one.rho for one in fit.labelers}
     habit = {one.labeler: one.habit for one in fit.labelers}
     good = [f"labeler {w}" for w in range(6)]
@@ -304,8 +304,8 @@ def test_ballots_become_contests() -> None:
     )
     prompts = {"t1": Prompt.user("x"), "t2": Prompt.user("y")}
     completions = {key: Completion(text, id=key) for key, text in texts.items()}
-    ballots = Ballots(votes, completions, prompts, {"t1": ("a", "b"), "t2": ("a", "b", "c")})
-    found = from_ballots(ballots, {key: f"policy {key}" for key in texts})
+    live = LiveVotes(votes, completions, prompts, {"t1": ("a", "b"), "t2": ("a", "b", "c")})
+    found = from_live_votes(live, {key: f"policy {key}" for key in texts})
     rows = zip(found.first, found.second, found.said, found.weight.round(3), found.x[:, 0], strict=True)
     assert [tuple(float(value) for value in row) for row in rows] == [
         (1, 0, SECOND, 1, 1),
@@ -322,7 +322,7 @@ def test_ballots_become_contests() -> None:
     assert dict(zip(found.labelers, found.counts().tolist(), strict=True)) == {
         "ada": 2, "bob": 1, "cyd": 1, "judge": 1, "old": 1
     }  # fmt: skip
-    same = from_ballots(ballots, {"a": "x", "b": "x", "c": "y"})
+    same = from_live_votes(live, {"a": "x", "b": "x", "c": "y"})
     assert len(same.first) == 2  # completions of one policy are not set against each other
 
 

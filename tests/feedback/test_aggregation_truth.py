@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.aggregation.bradley_terry import LabelerStanding, fit_labelers
-from concordant.feedback.aggregation.contests import from_ballots
+from concordant.feedback.aggregation.contests import from_live_votes
 from concordant.feedback.aggregation.dawid_skene import (
     LARGER,
     SMALLER,
@@ -25,7 +25,7 @@ from concordant.feedback.aggregation.dawid_skene import (
 )
 from concordant.feedback.aggregation.fits import LabelerFit, keep_fit, read_fit
 from concordant.feedback.agreement import krippendorff_alpha, pair_labels
-from concordant.feedback.ballots import read_ballots
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.views import demonstrations, preferences, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, tie
@@ -165,11 +165,11 @@ def test_ballots_become_votes_on_pairs(store: Store) -> None:
     say(store, "dan", both_bad())
     other = ask(store, ["c", "d", "e"], "two", 1, "ranking")
     say(store, "ada", ranking([other[:2], other[2:]]))
-    votes = pair_votes(read_ballots(store))
+    votes = pair_votes(read_live_votes(store))
     assert votes is not None
     assert len(votes.pairs) == 4
     assert len(votes.labelers) == 3
-    several = pair_votes(read_ballots(store), least=2)
+    several = pair_votes(read_live_votes(store), least=2)
     assert several is not None
     assert [pair[1:] for pair in several.pairs] == [(low, high)]
     assert sorted(zip(several.said.tolist(), several.weight.tolist(), strict=True)) == [
@@ -179,7 +179,7 @@ def test_ballots_become_votes_on_pairs(store: Store) -> None:
         (LARGER, 1.0),
         (TIE, 1.0),
     ]
-    assert pair_votes(read_ballots(store), least=9) is None
+    assert pair_votes(read_live_votes(store), least=9) is None
 
 
 def many(store: Store, n: int = 40) -> list[tuple[str, str]]:
@@ -215,7 +215,7 @@ def test_the_posterior_view_believes_labelers_who_are_borne_out(store: Store) ->
     asked = many(store)
     rows = preferences(store, "posterior")
     assert len(rows) == len(asked)
-    votes = pair_votes(read_ballots(store))
+    votes = pair_votes(read_live_votes(store))
     assert votes is not None
     truth = dawid_skene(votes).posterior
     for row, (right, wrong) in zip(rows, asked, strict=True):
@@ -247,7 +247,7 @@ def test_labels_of_pairs_for_the_figures_of_agreement(store: Store) -> None:
     many(store)
     ask(store, ["a", "b"], "alone", 1)
     say(store, "ada", tie())
-    labels, prompts = pair_labels(read_ballots(store))
+    labels, prompts = pair_labels(read_live_votes(store))
     assert labels.shape == (41, 5)
     assert prompts == list(range(41))
     assert np.isfinite(labels).sum(axis=1).tolist() == [5] * 40 + [1]
@@ -308,9 +308,9 @@ def test_fits_are_added_and_never_overwritten(store: Store) -> None:
 def test_from_the_votes_of_a_store_to_a_kept_fit(store: Store) -> None:
     """Each completion is an item: forty boards of two, from which only the labelers can be fitted."""
     many(store)
-    ballots = read_ballots(store)
-    votes = from_ballots(ballots, {key: key for key in ballots.completions})
-    pairs = pair_votes(ballots)
+    live = read_live_votes(store)
+    votes = from_live_votes(live, {key: key for key in live.completions})
+    pairs = pair_votes(live)
     assert pairs is not None
     quality = {one.labeler: one.reliability for one in dawid_skene(pairs).labelers}
     kept = read_fit(store, keep_fit(store, fit_labelers(votes).labelers, quality).fit)

@@ -19,7 +19,7 @@ from concordant.feedback.exchange.importing import import_votes
 from concordant.feedback.schema import labeler, vote
 from concordant.feedback.store import Store
 from concordant.feedback.summary import digest
-from concordant.feedback.views import judgements, preferences, read_ballots, view_preferences
+from concordant.feedback.views import judgements, preferences, read_live_votes, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie
 
 ASKED = Prompt((Message("user", "hi"),), family="fact", where="a.jsonl:1", answer="x")
@@ -297,7 +297,7 @@ def test_raw_votes_make_an_equal_store(voted: Store, tmp_path: Path) -> None:
         assert done.rows == 8
         assert digest(other) == digest(voted)
         assert columns_of(other) == columns_of(voted)
-        assert read_ballots(other).members == read_ballots(voted).members
+        assert read_live_votes(other).members == read_live_votes(voted).members
         same = (
             "votes",
             "live_votes",

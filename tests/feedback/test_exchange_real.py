@@ -16,7 +16,7 @@ from concordant.feedback.exchange.importing import import_votes
 from concordant.feedback.imports import import_preferences
 from concordant.feedback.store import Store
 from concordant.feedback.summary import digest
-from concordant.feedback.views import Ballots, judgements, preferences, read_ballots, view_preferences
+from concordant.feedback.views import LiveVotes, judgements, preferences, read_live_votes, view_preferences
 
 OASST = "oasst-trees/en_100_tree.jsonl"
 PANDALM = "pandalm-testset/testset-v1.json"
@@ -33,7 +33,7 @@ def test_the_trees_of_open_assistant(store: Store, shared_data: Path) -> None:
     done = import_votes(store, OASST, root=shared_data)
     assert (done.format, done.rows, done.votes) == ("oasst", 100, 212)
     assert done.counts == {"unranked": 46}
-    ballots = read_ballots(store)
+    ballots = read_live_votes(store)
     assert sum(map(len, ballots.members.values())) == 641
     rows = preferences(store)
     assert len(rows) == 754
@@ -64,7 +64,7 @@ def test_the_three_people_of_pandalm_agree_as_published(store: Store, shared_dat
     done = import_votes(store, PANDALM, root=shared_data)
     assert (done.rows, done.votes, done.tasks, done.dropped) == (999, 2997, 999, 0)
     assert done.counts == {"empty answer": 54, "type": 6, "empty": 1}
-    ballots = read_ballots(store)
+    ballots = read_live_votes(store)
     assert _fleiss(_verdicts(ballots)) == pytest.approx(0.86418, abs=5e-6)
     by_name = Counter(one.payload["verdict"] for one in ballots.votes)
     raw = json.loads((shared_data / PANDALM).read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def test_the_three_people_of_pandalm_agree_as_published(store: Store, shared_dat
     assert texts == won
 
 
-def _verdicts(ballots: Ballots) -> list[Counter[str]]:
+def _verdicts(ballots: LiveVotes) -> list[Counter[str]]:
     """What the voters of each task said, by winner."""
     by_task: dict[str, Counter[str]] = {}
     for one in ballots.votes:

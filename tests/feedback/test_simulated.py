@@ -14,8 +14,8 @@ import pytest
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.agreement import Agreement, agreement
-from concordant.feedback.ballots import Ballots, LiveVote, read_ballots
 from concordant.feedback.labelers import Labeler, collect
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes
 from concordant.feedback.simulated import (
     PRESETS,
     SimulatedLabeler,
@@ -219,18 +219,18 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
         store.create_tasks("pairwise", list(zip(ids[::2], ids[1::2], strict=True)), need=len(BIASES))
         labelers = [SimulatedLabeler(name, traits, gold, 2) for name, traits in BIASES.items()]
         collect(store, labelers)
-        ballots = read_ballots(store)
+        live = read_live_votes(store)
         found: Figures = {}
         for labeler in labelers:
             who = store.add_labeler(labeler.name, "simulated", labeler.identity.settings)
-            said = [vote for vote in ballots.votes if vote.labeler == who]
-            found[labeler.name] = (agreement(store, who), [texts(ballots, vote) for vote in said])
+            said = [vote for vote in live.votes if vote.labeler == who]
+            found[labeler.name] = (agreement(store, who), [texts(live, vote) for vote in said])
     return found
 
 
-def texts(ballots: Ballots, vote: LiveVote) -> tuple[str, str]:
-    (said,) = verdicts(vote.payload, ballots.members[vote.task_id])
-    return ballots.completions[said.better].text, ballots.completions[said.worse].text
+def texts(live: LiveVotes, vote: LiveVote) -> tuple[str, str]:
+    (said,) = verdicts(vote.payload, live.members[vote.task_id])
+    return live.completions[said.better].text, live.completions[said.worse].text
 
 
 @pytest.mark.parametrize("bias", BIASES)
@@ -281,7 +281,7 @@ def open_store(path: Path, n: int = 300, need: int = 2) -> Store:
 
 
 def payloads(store: Store) -> list[tuple[str, str, object]]:
-    return [(one.task_id, one.labeler, one.payload) for one in read_ballots(store).votes]
+    return [(one.task_id, one.labeler, one.payload) for one in read_live_votes(store).votes]
 
 
 def test_collect_killed_and_made_again_equals_collect(tmp_path: Path) -> None:
@@ -329,9 +329,7 @@ def test_collect_says_what_it_could_not_do(tmp_path: Path) -> None:
 def test_a_pool_shares_the_work(tmp_path: Path) -> None:
     with open_store(tmp_path / "feedback.sqlite", n=500, need=1) as store:
         collect(store, simulated_labelers("pool", gold))
-        ballots = read_ballots(store)
-    per_labeler = [
-        sum(one.labeler == who for one in ballots.votes) for who in {v.labeler for v in ballots.votes}
-    ]
+        live = read_live_votes(store)
+    per_labeler = [sum(one.labeler == who for one in live.votes) for who in {v.labeler for v in live.votes}]
     assert len(per_labeler) == 5
     assert all(abs(n - 100) < 3.5 * math.sqrt(500 * 0.2 * 0.8) for n in per_labeler)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concordant.feedback.ballots import read_ballots
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.plan import votes_digest
@@ -56,8 +56,8 @@ def test_a_run_stopped_between_rounds_ends_as_one_that_was_not(tmp_path: Path, f
     assert [step["step"] for step in steps] == [1, 2, 3]
     assert all(0 < step["score/people"] < 1 for step in steps)
     with Store.open(whole / "feedback.sqlite") as store:
-        assert len(read_ballots(store).votes) == 48, "what the reward model learns from"
-        of_rounds = read_ballots(store, store.add_project("policy", "loop"))
+        assert len(read_live_votes(store).votes) == 48, "what the reward model learns from"
+        of_rounds = read_live_votes(store, store.add_project("policy", "loop"))
     assert 20 < len(of_rounds.votes) <= 3 * 12
     assert votes_digest(whole) == votes_digest(finished), "votes of rounds make no new reward model"
 

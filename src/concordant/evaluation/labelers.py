@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from concordant.data.types import Prompt
 from concordant.feedback.agreement import Rate, rate
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.schema import labeler
 from concordant.feedback.store import Store
-from concordant.feedback.views import read_ballots
 from concordant.feedback.votes import verdicts
 
 
@@ -21,16 +21,16 @@ def against_gold(store: Store, gold: Callable[[Prompt, str], float]) -> dict[str
 
     Pairs that gold does not tell apart are left out.
     """
-    ballots = read_ballots(store)
+    live = read_live_votes(store)
 
     @cache
     def worth(task: str, completion: str) -> float:
-        return gold(ballots.prompts[task], ballots.completions[completion].text)
+        return gold(live.prompts[task], live.completions[completion].text)
 
     shares: dict[str, list[float]] = defaultdict(list)
-    for vote in ballots.votes:
+    for vote in live.votes:
         right = []
-        for said in verdicts(vote.payload, ballots.members[vote.task_id]):
+        for said in verdicts(vote.payload, live.members[vote.task_id]):
             difference = worth(vote.task_id, said.better) - worth(vote.task_id, said.worse)
             if said.decided and difference:
                 right.append(difference > 0)

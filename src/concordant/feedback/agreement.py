@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from concordant.errors import UserError
-from concordant.feedback.ballots import Ballots, LiveVote, read_ballots
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Verdict, verdicts
 
@@ -80,58 +80,58 @@ def agreement(store: Store, labeler: str | None = None, *, project: str | None =
 
     `project` (id) takes the votes of that project instead of all that are for training.
     """
-    ballots = read_ballots(store, project)
-    own = [one for one in ballots.votes if labeler in (None, one.labeler)]
-    raw = rate(list(_agreeing(ballots, labeler)))
+    live = read_live_votes(store, project)
+    own = [one for one in live.votes if labeler in (None, one.labeler)]
+    raw = rate(list(_agreeing(live, labeler)))
     return Agreement(
         raw,
         Rate(implied_accuracy(raw.value), raw.n, implied_accuracy(raw.low), implied_accuracy(raw.high)),
-        rate(list(_shares(ballots, own, _first_won))),
-        rate(list(_shares(ballots, own, _longer_won))),
+        rate(list(_shares(live, own, _first_won))),
+        rate(list(_shares(live, own, _longer_won))),
     )
 
 
-def _sides(ballots: Ballots, vote: LiveVote) -> dict[frozenset[str], Verdict]:
+def _sides(live: LiveVotes, vote: LiveVote) -> dict[frozenset[str], Verdict]:
     """What a vote decided, by pair."""
-    said = verdicts(vote.payload, ballots.members[vote.task_id])
+    said = verdicts(vote.payload, live.members[vote.task_id])
     return {frozenset((one.better, one.worse)): one for one in said if one.decided}
 
 
-def _agreeing(ballots: Ballots, labeler: str | None) -> Iterator[float]:
+def _agreeing(live: LiveVotes, labeler: str | None) -> Iterator[float]:
     """For every two labelers of a task, the share of the pairs both decided on which they agree."""
     by_task: dict[str, dict[str, LiveVote]] = defaultdict(dict)
-    for one in ballots.votes:
+    for one in live.votes:
         by_task[one.task_id].setdefault(one.labeler, one)  # of several passes the first
     for votes in by_task.values():
         for a, b in combinations(votes.values(), 2):
             if labeler not in (None, a.labeler, b.labeler):
                 continue
-            first, second = _sides(ballots, a), _sides(ballots, b)
+            first, second = _sides(live, a), _sides(live, b)
             same = [first[pair].better == second[pair].better for pair in first.keys() & second.keys()]
             if same:
                 yield sum(same) / len(same)
 
 
-Question = Callable[[Ballots, LiveVote, Verdict], bool | None]
+Question = Callable[[LiveVotes, LiveVote, Verdict], bool | None]
 
 
-def _shares(ballots: Ballots, votes: Iterable[LiveVote], question: Question) -> Iterator[float]:
+def _shares(live: LiveVotes, votes: Iterable[LiveVote], question: Question) -> Iterator[float]:
     """For each vote, the share of its decided pairs answered yes; None leaves a pair out."""
     for vote in votes:
-        answers = [question(ballots, vote, verdict) for verdict in _sides(ballots, vote).values()]
+        answers = [question(live, vote, verdict) for verdict in _sides(live, vote).values()]
         said = [answer for answer in answers if answer is not None]
         if said:
             yield sum(said) / len(said)
 
 
-def _first_won(_ballots: Ballots, vote: LiveVote, verdict: Verdict) -> bool | None:
+def _first_won(_ballots: LiveVotes, vote: LiveVote, verdict: Verdict) -> bool | None:
     if vote.shown is None or vote.shown[0] not in (verdict.better, verdict.worse):
         return None
     return verdict.better == vote.shown[0]
 
 
-def _longer_won(ballots: Ballots, _vote: LiveVote, verdict: Verdict) -> bool | None:
-    better, worse = (len(ballots.completions[key].text.split()) for key in (verdict.better, verdict.worse))
+def _longer_won(live: LiveVotes, _vote: LiveVote, verdict: Verdict) -> bool | None:
+    better, worse = (len(live.completions[key].text.split()) for key in (verdict.better, verdict.worse))
     return None if better == worse else better > worse
 
 
@@ -141,22 +141,22 @@ Floats = npt.NDArray[np.float64]
 ALPHA_REPLICATES = 1_000
 
 
-def pair_labels(ballots: Ballots) -> tuple[Floats, list[int]]:
+def pair_labels(live: LiveVotes) -> tuple[Floats, list[int]]:
     """What labelers said of pairs, as (pairs, labelers) with nan for nothing, and the prompt of each pair by number.
 
     0: the completion with the smaller id is better, 1: the other, 2: a tie. Of several passes of a labeler
     the first counts.
     """
     said: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-    for one in ballots.votes:
-        for verdict in verdicts(one.payload, ballots.members[one.task_id]):
+    for one in live.votes:
+        for verdict in verdicts(one.payload, live.members[one.task_id]):
             first, second = sorted((verdict.better, verdict.worse))
             label = (0.0 if verdict.better == first else 1.0) if verdict.decided else 2.0
             said[one.task_id, first, second].setdefault(one.labeler, label)
-    labelers = sorted({one.labeler for one in ballots.votes})
+    labelers = sorted({one.labeler for one in live.votes})
     rows = [[labels.get(who, math.nan) for who in labelers] for labels in said.values()]
     numbers: dict[str, int] = {}
-    prompts = [numbers.setdefault(ballots.prompts[task].id, len(numbers)) for task, _, _ in said]
+    prompts = [numbers.setdefault(live.prompts[task].id, len(numbers)) for task, _, _ in said]
     return np.array(rows).reshape(-1, len(labelers)), prompts
 
 

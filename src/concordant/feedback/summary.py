@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import select
 
 from concordant.feedback.agreement import Rate, agreement
-from concordant.feedback.ballots import read_ballots
 from concordant.feedback.ids import content_id
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.schema import labeler
 from concordant.feedback.store import Store
 
@@ -30,8 +30,8 @@ def summarise(store: Store) -> dict[str, Any]:
 
 def digest(store: Store) -> str:
     """Hash of the live verdicts: who said what of which completions, in the order of the tasks."""
-    ballots = read_ballots(store)
-    said = [(vote.task_id, vote.labeler, vote.payload) for vote in ballots.votes]
+    live = read_live_votes(store)
+    said = [(vote.task_id, vote.labeler, vote.payload) for vote in live.votes]
     return content_id("votes", said)
 
 

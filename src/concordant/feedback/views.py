@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from concordant.data.types import Demonstration, Judgement, Preference
 from concordant.errors import UserError
 from concordant.feedback.aggregation.dawid_skene import dawid_skene, pair_votes
-from concordant.feedback.ballots import Ballots, LiveVote, read_ballots, written
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes, written
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Verdict, opinions, verdicts
 
@@ -45,24 +45,24 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
     A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
     a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
     """
-    return preferences_of(read_ballots(store), mode, ties)
+    return preferences_of(read_live_votes(store), mode, ties)
 
 
-def preferences_of(ballots: Ballots, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
+def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
     """The view of these votes alone; see `view_preferences`."""
     if mode not in get_args(Mode) or ties not in ("drop", "half"):
         raise UserError(
             f"a view with mode {mode!r}, ties {ties!r}", expected=f"{', '.join(get_args(Mode))}; drop or half"
         )
-    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](ballots)
+    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](live)
     rows: list[Preference] = []
     tied = 0
     for task_id, verdict in stated:
         tied += not verdict.decided
         if verdict.decided or ties == "half":
-            rows.append(_preference(ballots, task_id, verdict))
-    both_bad = sum(one.payload.get("verdict") == "both_bad" for one in ballots.votes)
-    return PreferenceView(rows, len(ballots.votes), tied, both_bad)
+            rows.append(_preference(live, task_id, verdict))
+    both_bad = sum(one.payload.get("verdict") == "both_bad" for one in live.votes)
+    return PreferenceView(rows, len(live.votes), tied, both_bad)
 
 
 def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
@@ -72,21 +72,19 @@ def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
     one vote says of a completion is added up: of a ranking the best comes out desirable, the worst
     undesirable, each by how many it stands above and below, and what stands in the middle says nothing.
     """
-    return judgements_of(read_ballots(store), threshold)
+    return judgements_of(read_live_votes(store), threshold)
 
 
-def judgements_of(ballots: Ballots, threshold: float = DESIRABLE) -> list[Judgement]:
+def judgements_of(live: LiveVotes, threshold: float = DESIRABLE) -> list[Judgement]:
     """The judgements of these votes alone; see `judgements`."""
     rows = []
-    for one in ballots.votes:
+    for one in live.votes:
         net: dict[str, float] = {}
-        for said in opinions(one.payload, ballots.members[one.task_id], threshold):
+        for said in opinions(one.payload, live.members[one.task_id], threshold):
             sign = 1 if said.desirable else -1
             net[said.completion] = net.get(said.completion, 0.0) + sign * said.weight
         rows += [
-            Judgement(
-                ballots.prompts[one.task_id], ballots.completions[key], lean > 0, abs(lean) * one.weight
-            )
+            Judgement(live.prompts[one.task_id], live.completions[key], lean > 0, abs(lean) * one.weight)
             for key, lean in net.items()
             if abs(lean) > 1e-9
         ]
@@ -109,19 +107,19 @@ def demonstrations(store: Store) -> DemonstrationView:
     unacceptable, or both bad, is left out and counted. A pair says which side is better, not that it is good:
     pairs add nothing.
     """
-    ballots = read_ballots(store)
+    live = read_live_votes(store)
     top: dict[str, str] = {}  # completion -> task
     bad: set[str] = set()
-    for one in ballots.votes:
+    for one in live.votes:
         if one.payload["type"] == "ranking":
             top |= {key: one.task_id for key in one.payload["tiers"][0] if key not in top}
         bad.update(one.payload.get("unacceptable", ()))
         if one.payload.get("verdict") == "both_bad":
-            bad.update(ballots.members[one.task_id])
+            bad.update(live.members[one.task_id])
     rows = written(store)
     people = len(rows.keys() - bad)
     rows |= {
-        key: Demonstration(ballots.prompts[task], ballots.completions[key])
+        key: Demonstration(live.prompts[task], live.completions[key])
         for key, task in top.items()
         if key not in rows
     }
@@ -129,14 +127,14 @@ def demonstrations(store: Store) -> DemonstrationView:
     return DemonstrationView(kept, people, len(rows) - len(kept))
 
 
-def standings(ballots: Ballots, tasks: Collection[str]) -> dict[str, float]:
+def standings(live: LiveVotes, tasks: Collection[str]) -> dict[str, float]:
     """For each completion of these tasks the share of its rivals that the votes put it above, ties as half."""
     above: dict[str, list[float]] = defaultdict(list)
-    for one in ballots.votes:
+    for one in live.votes:
         if one.task_id in tasks:
-            rivals = len(ballots.members[one.task_id]) - 1
-            share = dict.fromkeys(ballots.members[one.task_id], 0.0)
-            for said in verdicts(one.payload, ballots.members[one.task_id]):
+            rivals = len(live.members[one.task_id]) - 1
+            share = dict.fromkeys(live.members[one.task_id], 0.0)
+            for said in verdicts(one.payload, live.members[one.task_id]):
                 share[said.better] += said.p / rivals
                 share[said.worse] += (1 - said.p) / rivals
             for key, value in share.items():
@@ -144,11 +142,11 @@ def standings(ballots: Ballots, tasks: Collection[str]) -> dict[str, float]:
     return {key: sum(values) / len(values) for key, values in above.items()}
 
 
-def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:
+def _preference(live: LiveVotes, task_id: str, verdict: Verdict) -> Preference:
     return Preference(
-        ballots.prompts[task_id],
-        ballots.completions[verdict.better],
-        ballots.completions[verdict.worse],
+        live.prompts[task_id],
+        live.completions[verdict.better],
+        live.completions[verdict.worse],
         verdict.p,
         verdict.margin,
         verdict.weight,
@@ -156,9 +154,9 @@ def _preference(ballots: Ballots, task_id: str, verdict: Verdict) -> Preference:
     )
 
 
-def _each(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
-    for one in ballots.votes:
-        for said in verdicts(one.payload, ballots.members[one.task_id]):
+def _each(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
+    for one in live.votes:
+        for said in verdicts(one.payload, live.members[one.task_id]):
             yield one.task_id, _weighed(said, one.weight)
 
 
@@ -166,21 +164,21 @@ def _weighed(said: Verdict, weight: float) -> Verdict:
     return replace(said, weight=said.weight * weight)
 
 
-def _majority(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
+def _majority(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
     """One verdict per pair of a task; a tie counts half for each side, and even sides are a tie."""
-    for task_id, pair, said in _by_pair(ballots):
+    for task_id, pair, said in _by_pair(live):
         yield task_id, _decide(*pair, [(one.weight, verdict) for one, verdict in said])
 
 
-def _posterior(ballots: Ballots) -> Iterator[tuple[str, Verdict]]:
+def _posterior(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
     """One verdict per pair of a task of which several labelers spoke, with the votes of the others between.
 
     Votes that stand alone are kept out of the estimate: nobody can say whether they are right, and a labeler
     who has many of them would be believed for agreeing with itself.
     """
-    votes = pair_votes(ballots, least=2)
+    votes = pair_votes(live, least=2)
     truth = {} if votes is None else dawid_skene(votes).posterior
-    for task_id, pair, said in _by_pair(ballots):
+    for task_id, pair, said in _by_pair(live):
         found = truth.get((task_id, *pair))
         if found is None:
             yield from ((task_id, _weighed(verdict, one.weight)) for one, verdict in said)
@@ -204,12 +202,12 @@ def _believed(
 Spoken = tuple[str, tuple[str, str], list[tuple[LiveVote, Verdict]]]
 
 
-def _by_pair(ballots: Ballots) -> Iterator[Spoken]:
+def _by_pair(live: LiveVotes) -> Iterator[Spoken]:
     """Every pair of every task, its completions in the order of their ids, and what was said of it."""
     by_task: dict[str, dict[tuple[str, str], list[tuple[LiveVote, Verdict]]]] = {}
-    for one in ballots.votes:
+    for one in live.votes:
         pairs = by_task.setdefault(one.task_id, defaultdict(list))
-        for said in verdicts(one.payload, ballots.members[one.task_id]):
+        for said in verdicts(one.payload, live.members[one.task_id]):
             first, second = sorted((said.better, said.worse))
             pairs[first, second].append((one, said))
     for task_id, pairs in by_task.items():

@@ -21,8 +21,8 @@ from concordant.data.batches import Row
 from concordant.data.template import Template
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.ballots import read_ballots
 from concordant.feedback.labelers import Labeler, collect
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.views import standings
 from concordant.rollout.rollout import Rollout, Sample
@@ -137,7 +137,7 @@ class Ranked:
         )
         tasks = frozenset(task for task in made.ids if task)
         collect(store, self.labelers, project=project)
-        return standings(read_ballots(store, project), tasks)
+        return standings(read_live_votes(store, project), tasks)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from concordant.errors import UserError
 from concordant.feedback.aggregation.connectivity import Connectivity, connectivity
-from concordant.feedback.ballots import Ballots, LiveVote
+from concordant.feedback.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import Verdict, verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +65,7 @@ class Contests:
             raise UserError("a vote on one item, or with an unknown verdict", expected="two items; 0, 1 or 2")
 
     def counts(self) -> Ints:
-        """Votes of each labeler (W): ballots, however many pairs each has."""
+        """Votes of each labeler (W): live, however many pairs each has."""
         _, rows = np.unique(self.ballot, return_index=True)
         return np.bincount(self.labeler[rows], minlength=len(self.labelers)).astype(np.int64)
 
@@ -132,22 +132,22 @@ class _Row:
     known: bool  # what was shown first
 
 
-def from_ballots(ballots: Ballots, item_of: Mapping[str, str]) -> Contests:
+def from_live_votes(live: LiveVotes, item_of: Mapping[str, str]) -> Contests:
     """The live votes as contests between items, such as the policies that made the completions.
 
     item_of: the item of each completion (id); completions of one item are not set against each other. "Both
     bad" is a tie. A judge's p is two rows weighted p and 1 - p. A ranking of K weighs 1 over all its pairs.
     """
     rows: list[tuple[_Row, str, str, int]] = []
-    for index, vote in enumerate(ballots.votes):
-        asked = ballots.prompts[vote.task_id].id
-        for row in _rows(vote, ballots.members[vote.task_id]):
+    for index, vote in enumerate(live.votes):
+        asked = live.prompts[vote.task_id].id
+        for row in _rows(vote, live.members[vote.task_id]):
             if item_of[row.first] != item_of[row.second]:
                 rows.append((row, vote.labeler, asked, index))
     items = _numbered(item for row, *_ in rows for item in (item_of[row.first], item_of[row.second]))
     labelers = _numbered(who for _, who, _, _ in rows)
     prompts = _numbered(asked for _, _, asked, _ in rows)
-    texts = {key: form(one.text) for key, one in ballots.completions.items()}
+    texts = {key: form(one.text) for key, one in live.completions.items()}
     firsts, seconds = [row.first for row, *_ in rows], [row.second for row, *_ in rows]
     differ = [[row.known, *_differ(texts[row.first], texts[row.second])] for row, *_ in rows]
     return Contests(
@@ -156,7 +156,7 @@ def from_ballots(ballots: Ballots, item_of: Mapping[str, str]) -> Contests:
         said=_ints([row.said for row, *_ in rows]),
         labeler=_ints([labelers[who] for _, who, _, _ in rows]),
         prompt=_ints([prompts[asked] for _, _, asked, _ in rows]),
-        ballot=_ballot_of([(who, ballots.votes[index].task_id) for _, who, _, index in rows]),
+        ballot=_ballot_of([(who, live.votes[index].task_id) for _, who, _, index in rows]),
         weight=np.array([row.weight for row, *_ in rows], dtype=np.float64),
         x=np.array(differ, dtype=np.float64).reshape(-1, len(COVARIATES)),
         items=tuple(items),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from concordant.errors import UserError
-from concordant.feedback.ballots import Ballots
+from concordant.feedback.live_votes import LiveVotes
 from concordant.feedback.votes import verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -115,13 +115,13 @@ def _three(row: Floats) -> tuple[float, float, float]:
     return a, b, c
 
 
-def pair_votes(ballots: Ballots, least: int = 1) -> PairVotes | None:
+def pair_votes(live: LiveVotes, least: int = 1) -> PairVotes | None:
     """The live votes on pairs about which `least` labelers or more spoke; None where there are none.
 
     Passes of one labeler share one vote. A judge's p is two votes weighted p and 1 - p. "Both bad" prefers
     neither and is in no view a tie: it is left out.
     """
-    rows = [row for row in _rows(ballots) if row[3] > 0]
+    rows = [row for row in _rows(live) if row[3] > 0]
     voters: dict[Pair, set[str]] = {}
     for pair, who, _, _ in rows:
         voters.setdefault(pair, set()).add(who)
@@ -144,10 +144,10 @@ def _ints(values: Sequence[int]) -> Ints:
     return np.array(values, dtype=np.int64)
 
 
-def _rows(ballots: Ballots) -> Iterator[tuple[Pair, str, int, float]]:
+def _rows(live: LiveVotes) -> Iterator[tuple[Pair, str, int, float]]:
     """(pair, labeler, said, weight) of everything the votes decided."""
-    for one in ballots.votes:
-        for said in verdicts(one.payload, ballots.members[one.task_id]):
+    for one in live.votes:
+        for said in verdicts(one.payload, live.members[one.task_id]):
             first, second = sorted((said.better, said.worse))
             pair = (one.task_id, first, second)
             if not said.decided:

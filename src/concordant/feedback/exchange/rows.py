@@ -14,19 +14,10 @@ from sqlalchemy import select
 
 from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.feedback.leasing import prompt_from
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes
 from concordant.feedback.schema import item, labeler, task
 from concordant.feedback.store import Store
-from concordant.feedback.views import (
-    DESIRABLE,
-    Ballots,
-    LiveVote,
-    Mode,
-    Ties,
-    judgements_of,
-    preferences_of,
-    read_ballots,
-    standings,
-)
+from concordant.feedback.views import DESIRABLE, Mode, Ties, judgements_of, preferences_of, standings
 from concordant.feedback.votes import verdicts
 
 Row: TypeAlias = dict[str, Any]
@@ -37,7 +28,7 @@ UNKNOWN = "unknown"
 class Viewed:
     """The votes that a view is made from, and the names for what its rows point at."""
 
-    ballots: Ballots
+    live: LiveVotes
     labelers: Mapping[str, str]  # name by id
     rubrics: Mapping[str, str]  # id by task
 
@@ -48,17 +39,17 @@ def viewed(store: Store) -> Viewed:
         names = {row.id: row.name for row in connection.execute(select(labeler.c.id, labeler.c.name))}
         rubrics = select(task.c.id, task.c.rubric_version)
         found = {row.id: row.rubric_version for row in connection.execute(rubrics)}
-    return Viewed(read_ballots(store), names, found)
+    return Viewed(read_live_votes(store), names, found)
 
 
 def preference_rows(seen: Viewed, mode: Mode = "each", ties: Ties = "drop") -> list[tuple[Preference, Row]]:
     """Each preference of the view with the columns beside it."""
-    votes = seen.ballots.votes
+    votes = seen.live.votes
     if mode == "each":
-        groups = [((one,), preferences_of(replace(seen.ballots, votes=(one,)), mode, ties)) for one in votes]
+        groups = [((one,), preferences_of(replace(seen.live, votes=(one,)), mode, ties)) for one in votes]
         return [(row, _beside_pair(seen, row, said)) for said, view in groups for row in view.preferences]
     by_task = _by_task(votes)
-    view = preferences_of(seen.ballots, mode, ties)
+    view = preferences_of(seen.live, mode, ties)
     return [(row, _beside_pair(seen, row, by_task[row.group])) for row in view.preferences]
 
 
@@ -76,7 +67,7 @@ def _beside_pair(seen: Viewed, row: Preference, votes: Sequence[LiveVote]) -> Ro
         for one in votes
         if any(
             {said.better, said.worse} == pair
-            for said in verdicts(one.payload, seen.ballots.members[one.task_id])
+            for said in verdicts(one.payload, seen.live.members[one.task_id])
         )
     ]
     orders = [_pair_order(one.shown, row.chosen.id, row.rejected.id) for one in about]
@@ -105,8 +96,8 @@ def _beside(
 def kto_rows(seen: Viewed, threshold: float = DESIRABLE) -> list[tuple[Judgement, Row]]:
     """Each judgement of the view with the columns beside it; one vote gives several."""
     rows = []
-    for one in seen.ballots.votes:
-        for judged in judgements_of(replace(seen.ballots, votes=(one,)), threshold):
+    for one in seen.live.votes:
+        for judged in judgements_of(replace(seen.live, votes=(one,)), threshold):
             order = _place_shown(one.shown, judged.completion.id)
             beside = _beside(seen, one.task_id, judged.prompt, [one], [order])
             rows.append((judged, {"weight": judged.weight} | beside))
@@ -127,32 +118,32 @@ def sft_rows(seen: Viewed, threshold: float = DESIRABLE) -> list[tuple[Prompt, C
     nobody called unacceptable. Of ratings: those that the votes on the whole call good.
     """
     rows = []
-    for task_id, votes in _by_task(seen.ballots.votes).items():
-        ballots = replace(seen.ballots, votes=tuple(votes))
+    for task_id, votes in _by_task(seen.live.votes).items():
+        live = replace(seen.live, votes=tuple(votes))
         rated = all(one.payload["type"] == "rating" for one in votes)
-        best = _liked(ballots, threshold) if rated else _leading(ballots, task_id)
-        prompt = seen.ballots.prompts[task_id]
-        for key in seen.ballots.members[task_id]:
+        best = _liked(live, threshold) if rated else _leading(live, task_id)
+        prompt = seen.live.prompts[task_id]
+        for key in seen.live.members[task_id]:
             if key in best:
                 orders = [_place_shown(one.shown, key) for one in votes]
                 beside = _beside(seen, task_id, prompt, votes, orders)
-                rows.append((prompt, seen.ballots.completions[key], beside))
+                rows.append((prompt, seen.live.completions[key], beside))
     return rows
 
 
-def _liked(ballots: Ballots, threshold: float) -> set[str]:
+def _liked(live: LiveVotes, threshold: float) -> set[str]:
     net: dict[str, float] = {}
-    for one in judgements_of(ballots, threshold):
+    for one in judgements_of(live, threshold):
         key = one.completion.id
         net[key] = net.get(key, 0.0) + (one.weight if one.desirable else -one.weight)
     return {key for key, lean in net.items() if lean > 0}
 
 
-def _leading(ballots: Ballots, task_id: str) -> set[str]:
-    shares = standings(ballots, {task_id})
-    members = ballots.members[task_id]
+def _leading(live: LiveVotes, task_id: str) -> set[str]:
+    shares = standings(live, {task_id})
+    members = live.members[task_id]
     most = max(shares.values(), default=0.0)
-    bad = {key for one in ballots.votes for key in _refused(one, members)}
+    bad = {key for one in live.votes for key in _refused(one, members)}
     return {key for key, share in shares.items() if share == most > 0.5 and key not in bad}
 
 

@@ -28,7 +28,7 @@ class LiveVote:
 
 
 @dataclass(frozen=True)
-class Ballots:
+class LiveVotes:
     """The live verdicts of a store in the order of their tasks, and what they are about."""
 
     votes: tuple[LiveVote, ...]
@@ -37,7 +37,7 @@ class Ballots:
     members: Mapping[str, tuple[str, ...]]  # completion ids by task
 
 
-def read_ballots(store: Store, project: str | None = None) -> Ballots:
+def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
     """The live verdicts with their prompts and completions, in four queries at one moment of the store.
 
     They are those of one project (id), or of all whose votes are for training: what stages of a run learn from.
@@ -51,7 +51,7 @@ def read_ballots(store: Store, project: str | None = None) -> Ballots:
             by_task[row.task].append(row.completion)
         shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
         text = select(completion.c.id, completion.c.text, completion.c.tokens)
-        return Ballots(
+        return LiveVotes(
             tuple(_live_votes(connection, project)),
             {row.id: _completion(row) for row in connection.execute(text.where(completion.c.id.in_(shown)))},
             _prompts(connection),
