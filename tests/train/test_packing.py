@@ -1,8 +1,4 @@
-"""A batch that goes through the model without its padding teaches the same as one that stands padded.
-
-packed_equals_unpacked: https://github.com/meta-pytorch/torchtune/issues/2613,
-https://github.com/axolotl-ai-cloud/axolotl/issues/3478
-"""
+"""A batch that goes through the model without its padding teaches the same as one that stands padded."""
 
 from __future__ import annotations
 
@@ -104,6 +100,11 @@ def measured(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_do_not_depend_on_packing(name: str, kind: str, folders: dict[str, str]) -> None:
+    """packed_equals_unpacked: https://github.com/meta-pytorch/torchtune/issues/2613,
+    https://github.com/axolotl-ai-cloud/axolotl/issues/3478,
+    https://github.com/allenai/open-instruct/issues/1549,
+    https://github.com/hiyouga/LLaMA-Factory/issues/10737
+    """
     case = CASES[name](folders[kind])
     metrics, found, _ = measured(case, tokens=100_000)
     filled = sum(row.length for example in case[1] for row in example.rows)
