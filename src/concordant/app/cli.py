@@ -226,6 +226,7 @@ def _feedback(command: argparse.ArgumentParser) -> None:
     for name, help_text, run, option in (
         ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
         ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
+        ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _nothing_more),
     ):
         said = help_text[0].upper() + help_text[1:] + "."
         verb = verbs.add_parser(name, help=help_text, description=said, formatter_class=_Help)
@@ -234,6 +235,10 @@ def _feedback(command: argparse.ArgumentParser) -> None:
             "store", metavar="STORE", help="a run directory, or a feedback store by itself (an SQLite file)"
         )
         option(verb)
+
+
+def _nothing_more(_verb: argparse.ArgumentParser) -> None:
+    """No options."""
 
 
 def _votes_in(verb: argparse.ArgumentParser) -> None:

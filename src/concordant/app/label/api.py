@@ -12,9 +12,11 @@ from concordant.app.label import forms
 from concordant.app.web.safe_html import safe_html
 from concordant.app.web.security import may, store_of
 from concordant.feedback.accounts import Account, add_account, invite, make_token, save_settings
+from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.practice import gold_scores, lesson
 from concordant.feedback.projects import done_by, project_of, projects, shares
+from concordant.feedback.standing import fit_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Lease, Vote
 
@@ -100,6 +102,15 @@ def labelers(request: Request, project: Key) -> list[forms.LabelerRow]:
     return labeler_rows(store, project)
 
 
+@router.post("/projects/{project}/fit", dependencies=[may("lead", "lead")])
+def fit(request: Request, project: Key) -> list[forms.LabelerRow]:
+    """Estimate anew how far each labeler can be trusted, from the questions that several have answered."""
+    store = store_of(request)
+    project_of(store, project)
+    fit_project(store, project)
+    return labeler_rows(store, project)
+
+
 @router.post("/accounts", dependencies=[may("admin", "lead")])
 def invite_somebody(request: Request, asked: forms.AccountAsked) -> forms.Invited:
     """An account, and a link with which its owner sets a password; the link works once."""
@@ -147,11 +158,11 @@ def project_row(one: Any) -> forms.ProjectRow:
 
 def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
     """The figures of every labeler of a project."""
-    gold = gold_scores(store)
+    gold, fits = gold_scores(store), latest_fit(store)
     rows = []
     for one in shares(store, project):
         figures = agreement(store, one.labeler, project=project)
-        known = gold.get(one.labeler)
+        known, fit = gold.get(one.labeler), fits.get(one.labeler)
         rows.append(
             forms.LabelerRow(
                 labeler=one.labeler,
@@ -166,6 +177,9 @@ def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
                 agreement=_value(figures.raw),
                 gold=None if known is None else _value(known),
                 gold_n=0 if known is None else known.n,
+                reliability=None if fit is None else fit.reliability,
+                reliability_n=0 if fit is None else fit.n,
+                flagged=fit is not None and fit.flagged,
             )
         )
     return rows

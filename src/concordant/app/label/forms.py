@@ -179,6 +179,9 @@ class LabelerRow(BaseModel):
     agreement: float | None
     gold: float | None
     gold_n: int
+    reliability: float | None  # probability of not voting at random, as last estimated
+    reliability_n: int
+    flagged: bool  # enough votes to say that this labeler mostly votes without looking
 
 
 class AccountAsked(Form):

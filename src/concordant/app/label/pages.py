@@ -11,8 +11,8 @@ from concordant.app.label.api import labeler_rows
 from concordant.app.web.pages import page
 from concordant.app.web.security import may, store_of
 from concordant.feedback.accounts import Account, accounts
-from concordant.feedback.agreement import agreement
 from concordant.feedback.projects import done_by, project_of, projects
+from concordant.feedback.standing import standing
 
 router = APIRouter(include_in_schema=False)
 
@@ -61,9 +61,9 @@ def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
     """How far a project is, how well labelers agree, and how far to trust each."""
     store = store_of(request)
     one = project_of(store, project)
-    figures = agreement(store, project=project)
+    found = standing(store, project)
     rows = labeler_rows(store, project)
-    return page(request, "progress.html.j2", account=account, project=one, figures=figures, rows=rows)
+    return page(request, "progress.html.j2", account=account, project=one, standing=found, rows=rows)
 
 
 @router.get("/people", name="people")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select
 
 from concordant.errors import UserError
-from concordant.feedback.aggregation.bradley_terry import LabelerStanding
+from concordant.feedback.aggregation.bradley_terry import FLAGGED_BELOW, FLAGGED_FROM, LabelerStanding
 from concordant.feedback.database import audit, known
 from concordant.feedback.ids import new_id, now_ms
 from concordant.feedback.schema import labeler, labeler_fit
@@ -31,6 +31,11 @@ class LabelerFit:
     reliability: float
     quality: float | None
     n: int
+
+    @property
+    def flagged(self) -> bool:
+        """Enough votes to say that this labeler mostly votes without looking."""
+        return self.n >= FLAGGED_FROM and self.reliability < FLAGGED_BELOW
 
 
 def keep_fit(
@@ -66,6 +71,15 @@ def keep_fit(
         hidden = len(standings) - len(rows)
         audit(connection, "fit labelers", fit, {"labelers": len(rows), "hidden": hidden}, now)
     return KeptFit(fit, len(rows), hidden)
+
+
+def latest_fit(store: Store) -> dict[str, LabelerFit]:
+    """For each labeler (id) the newest row there is of it."""
+    with store.reading() as connection:
+        rows = connection.execute(
+            select(labeler_fit).order_by(labeler_fit.c.created, labeler_fit.c.fit)
+        ).all()
+    return {row.labeler: LabelerFit(row.reliability, row.quality, row.n) for row in rows}
 
 
 def read_fit(store: Store, fit: str) -> dict[str, LabelerFit]:
