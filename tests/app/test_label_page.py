@@ -21,6 +21,7 @@ from concordant.feedback.accounts import accounts
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.leasing import is_live
 from concordant.feedback.store import Store
+from concordant.feedback.views import preferences
 
 PRODUCER = {"policy": "sft"}
 
@@ -422,6 +423,32 @@ def test_no_text_runs_loads_or_breaks_anything(site: Site) -> None:
     stranger = site.visit(None)
     stranger.goto("/invitation?token=" + "%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
     assert page.url.startswith(site.url)
+
+
+def test_a_lead_decides_what_labelers_could_not_agree_on(site: Site) -> None:
+    ask(site.store, 2, need=2, policy={"most": 2})
+    for name, key in (("ada", "answer 0"), ("bob", "answer 1")):
+        page = site.visit(site.account(name))
+        begin(site, page)
+        for _ in range(2):
+            expect(page.locator(".answer").first).to_be_visible()
+            press(page, "ArrowLeft" if shown(page)[0].startswith(key) else "ArrowRight", "Enter")
+            page.wait_for_timeout(200)
+        all_sent(page)
+    lead = site.visit(site.account("lead", "lead"))
+    lead.goto(f"/progress/{DEFAULT_PROJECT}")
+    lead.locator("text=2 disputed").click()
+    first = lead.locator(".dispute").first
+    expect(first.locator("li")).to_have_text(["ada: A is better", "bob: B is better"])
+    assert not violations(lead)
+    first.locator(".reason").fill("it says more")
+    first.locator("button", has_text="Better").nth(1).click()
+    expect(first.locator("[role=status]")).to_have_text("Decided: better")
+    lead.reload()
+    expect(lead.locator(".dispute")).to_have_count(1)
+    lead.locator("button", has_text="Neither").click()
+    expect(lead.locator("[role=status]")).to_have_text("Decided: neither will do")
+    assert [pair.chosen.text[:8] for pair in preferences(site.store)] == ["answer 1"]
 
 
 def test_accounts_by_invitation(site: Site) -> None:

@@ -26,6 +26,8 @@ class FeedbackConfig(Config):
     """Most tokens of a candidate."""
     votes: int = Field(1, ge=1)
     """Votes wanted per prompt, each from another labeler."""
+    most_votes: int = Field(0, ge=0)
+    """Where labelers disagree, two more are asked, up to this many; then a lead decides. 0 = never more than votes."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of the candidates."""
     ties: Literal["drop", "half"] = "drop"

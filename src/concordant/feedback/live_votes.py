@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
 from concordant.data.types import Completion, Demonstration, Prompt
 from concordant.feedback.leasing import is_live, of_project, prompt_from
-from concordant.feedback.schema import completion, item, labeler, task, task_completion, vote
+from concordant.feedback.schema import adjudication, completion, item, labeler, task, task_completion, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload
 
@@ -35,6 +35,21 @@ class LiveVotes:
     completions: Mapping[str, Completion]  # by id
     prompts: Mapping[str, Prompt]  # by task
     members: Mapping[str, tuple[str, ...]]  # completion ids by task
+    decisions: Mapping[str, LiveVote] = field(default_factory=dict)  # of leads on disputed tasks, by task
+
+    @property
+    def deciding(self) -> LiveVotes:
+        """What is learnt from: the decision of a lead in place of the votes it is about."""
+        if not self.decisions:
+            return self
+        rows, decided = [], set()
+        for one in self.votes:
+            if one.task_id not in self.decisions:
+                rows.append(one)
+            elif one.task_id not in decided:
+                decided.add(one.task_id)
+                rows.append(self.decisions[one.task_id])
+        return replace(self, votes=tuple(rows), decisions={})
 
 
 def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
@@ -56,6 +71,7 @@ def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
             {row.id: _completion(row) for row in connection.execute(text.where(completion.c.id.in_(shown)))},
             _prompts(connection),
             {key: tuple(of_task) for key, of_task in by_task.items()},
+            _decisions(connection, project),
         )
 
 
@@ -85,6 +101,13 @@ def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVot
     for row in rows:
         shown = None if row.shown is None else tuple(row.shown)
         yield LiveVote(row.task, row.labeler, shown, row.payload, 1 / passes[row.task, row.labeler])
+
+
+def _decisions(connection: Connection, project: str | None) -> dict[str, LiveVote]:
+    """The newest decision on each task."""
+    query = select(adjudication).join(task).where(of_project(project))
+    rows = connection.execute(query.order_by(adjudication.c.created, adjudication.c.id))
+    return {row.task: LiveVote(row.task, row.labeler, None, row.payload, 1.0) for row in rows}
 
 
 def _prompts(connection: Connection) -> dict[str, Prompt]:

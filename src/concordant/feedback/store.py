@@ -28,6 +28,7 @@ from concordant.feedback.leasing import (
     of_project,
     recount,
 )
+from concordant.feedback.overlap import settle
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -224,7 +225,9 @@ class Store:
     def submit_many(self, submissions: Sequence[Submission], *, labeler: str | None = None) -> list[Receipt]:
         """Hand in many votes, all or none; return a receipt for each."""
         with self.writing() as connection:
-            return hand_in(connection, submissions, self._clock(), labeler)
+            receipts = hand_in(connection, submissions, self._clock(), labeler)
+            settle(connection, sorted({receipt.task_id for receipt in receipts if not receipt.repeated}))
+            return receipts
 
     def task_of(self, vote_id: str) -> str:
         """The task a vote answers. Errors: UserError where there is no such vote."""

@@ -30,7 +30,7 @@ def summarise(store: Store) -> dict[str, Any]:
 
 def digest(store: Store) -> str:
     """Hash of the live verdicts: who said what of which completions, in the order of the tasks."""
-    live = read_live_votes(store)
+    live = read_live_votes(store).deciding
     said = [(vote.task_id, vote.labeler, vote.payload) for vote in live.votes]
     return content_id("votes", said)
 

@@ -54,7 +54,7 @@ def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") ->
         raise UserError(
             f"a view with mode {mode!r}, ties {ties!r}", expected=f"{', '.join(get_args(Mode))}; drop or half"
         )
-    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](live)
+    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](live.deciding)
     rows: list[Preference] = []
     tied = 0
     for task_id, verdict in stated:
@@ -78,7 +78,7 @@ def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
 def judgements_of(live: LiveVotes, threshold: float = DESIRABLE) -> list[Judgement]:
     """The judgements of these votes alone; see `judgements`."""
     rows = []
-    for one in live.votes:
+    for one in live.deciding.votes:
         net: dict[str, float] = {}
         for said in opinions(one.payload, live.members[one.task_id], threshold):
             sign = 1 if said.desirable else -1
@@ -107,7 +107,7 @@ def demonstrations(store: Store) -> DemonstrationView:
     unacceptable, or both bad, is left out and counted. A pair says which side is better, not that it is good:
     pairs add nothing.
     """
-    live = read_live_votes(store)
+    live = read_live_votes(store).deciding
     top: dict[str, str] = {}  # completion -> task
     bad: set[str] = set()
     for one in live.votes:

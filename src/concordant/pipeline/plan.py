@@ -146,9 +146,10 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         else:
             found[key] = (values[section] or {}).get(name) if name else values[section]
     if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
-        source = found["feedback"].pop("source")
+        source, most = found["feedback"].pop("source"), found["feedback"].pop("most_votes")
         del found["feedback"]["people"]
         found["feedback"] |= {"source": source} if source == "human" else {}
+        found["feedback"] |= {"most_votes": most} if most else {}
     if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):
         found["policy.rewards.content"] = [
             reward_content(part, root) for part in recipe.policy.rewards.values()

@@ -14,6 +14,7 @@ from concordant.app.web.security import may, store_of
 from concordant.feedback.accounts import Account, add_account, invite, make_token, save_settings
 from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
+from concordant.feedback.disputes import adjudicate
 from concordant.feedback.practice import gold_scores, lesson
 from concordant.feedback.projects import done_by, project_of, projects, shares
 from concordant.feedback.standing import fit_project
@@ -24,6 +25,7 @@ router = APIRouter(prefix="/api", tags=["labeling"])
 
 Labeler = Annotated[Account, may("labeler", "vote")]
 Reader = Annotated[Account, may("viewer", "read")]
+Lead = Annotated[Account, may("lead", "lead")]
 Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
 
 rendered = lru_cache(maxsize=4096)(safe_html)
@@ -109,6 +111,14 @@ def fit(request: Request, project: Key) -> list[forms.LabelerRow]:
     project_of(store, project)
     fit_project(store, project)
     return labeler_rows(store, project)
+
+
+@router.post("/disputes/{task}")
+def decide(request: Request, account: Lead, task: Key, decision: forms.Decision) -> forms.Decided:
+    """Decide a disputed question; the votes stay, and the decision is learnt from in their place."""
+    payload = decision.payload.model_dump()
+    key = adjudicate(store_of(request), task, account.labeler, payload, decision.reason)
+    return forms.Decided(decision=key)
 
 
 @router.post("/accounts", dependencies=[may("admin", "lead")])

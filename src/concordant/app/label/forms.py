@@ -184,6 +184,19 @@ class LabelerRow(BaseModel):
     flagged: bool  # enough votes to say that this labeler mostly votes without looking
 
 
+class Decision(Form):
+    """What a lead decides about a disputed question, and why."""
+
+    payload: Annotated[Pairwise | Ranking, Field(discriminator="type")]
+    reason: Words
+
+
+class Decided(BaseModel):
+    """The decision is on disk."""
+
+    decision: str
+
+
 class AccountAsked(Form):
     """Somebody to be let in."""
 

@@ -11,8 +11,10 @@ from concordant.app.label.api import labeler_rows
 from concordant.app.web.pages import page
 from concordant.app.web.security import may, store_of
 from concordant.feedback.accounts import Account, accounts
+from concordant.feedback.disputes import Dispute, disputes
 from concordant.feedback.projects import done_by, project_of, projects
 from concordant.feedback.standing import standing
+from concordant.feedback.votes import Payload
 
 router = APIRouter(include_in_schema=False)
 
@@ -64,6 +66,26 @@ def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
     found = standing(store, project)
     rows = labeler_rows(store, project)
     return page(request, "progress.html.j2", account=account, project=one, standing=found, rows=rows)
+
+
+@router.get("/disputes/{project}", name="disputes")
+def disputed(request: Request, account: Lead, project: Key) -> HTMLResponse:
+    """Questions on which labelers do not agree."""
+    store = store_of(request)
+    found = [(one, [in_words(one, payload) for _, payload in one.said]) for one in disputes(store, project)]
+    return page(
+        request, "disputes.html.j2", account=account, project=project_of(store, project), disputes=found
+    )
+
+
+def in_words(dispute: Dispute, payload: Payload) -> str:
+    """A verdict as a lead reads it."""
+    letters = {one.id: letter for one, letter in zip(dispute.completions, "ABCDEFGHI", strict=False)}
+    if payload["type"] == "ranking":
+        return " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
+    if payload.get("winner"):
+        return f"{letters[payload['winner']]} is better"
+    return {"tie": "both are as good", "both_bad": "neither will do"}.get(payload.get("verdict", ""), "rated")
 
 
 @router.get("/people", name="people")

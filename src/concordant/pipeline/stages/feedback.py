@@ -69,7 +69,8 @@ def sample_candidates(context: Context, store: Store) -> None:
                 k = settings.completions
                 groups = [ids[i : i + k] for i in range(0, len(ids), k)]
                 kind = "pairwise" if k == 2 else "ranking"
-                store.create_tasks(kind, groups, need=settings.votes, policy={"selector": "random"})
+                more = {"most": settings.most_votes} if settings.most_votes > settings.votes else {}
+                store.create_tasks(kind, groups, need=settings.votes, policy={"selector": "random", **more})
             write_json(sampled, {"chunks": number + 1, **context.totals.facts()})
             progress.to(min(len(asked), (number + 1) * CHUNK))
             context.stop.check()

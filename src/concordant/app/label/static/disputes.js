@@ -1,0 +1,28 @@
+// A lead decides what labelers could not agree on.
+
+import { send } from "./api.js";
+
+function payloadOf(section, button) {
+  const { winner, verdict } = button.dataset;
+  if (section.dataset.kind === "pairwise") {
+    return { type: "pairwise", verdict: verdict ?? "prefer", winner: winner ?? null };
+  }
+  const others = [...section.querySelectorAll(".answer")].map((one) => one.dataset.id).filter((id) => id !== winner);
+  return { type: "ranking", tiers: [[winner], others] };
+}
+
+for (const section of document.querySelectorAll(".dispute")) {
+  const said = section.querySelector("[role=status]");
+  section.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    try {
+      const reason = section.querySelector(".reason").value;
+      await send("POST", section.dataset.api, { payload: payloadOf(section, button), reason });
+      for (const one of section.querySelectorAll("button, input")) one.disabled = true;
+      said.textContent = `Decided: ${button.textContent.toLowerCase()}`;
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  });
+}

@@ -1,0 +1,106 @@
+"""More labelers where they disagree, then a lead; what the lead decides is read in place of the votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+from concordant.feedback.agreement import agreement
+from concordant.feedback.disputes import adjudicate, disputes
+from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.overlap import agreed
+from concordant.feedback.store import Store
+from concordant.feedback.summary import digest
+from concordant.feedback.views import judgements, preferences
+from concordant.feedback.votes import Vote, both_bad, prefer, ranking, tie
+
+
+@pytest.fixture
+def store(address: str) -> Iterator[Store]:
+    with Store.open(address) as opened:
+        yield opened
+
+
+def ask(store: Store, *, need: int = 2, most: int = 5) -> tuple[str, tuple[str, str]]:
+    """A pair to compare: the task, and the ids of its completions."""
+    prompt = Prompt.user("question")
+    one, other = store.add_completions([(prompt, Completion(t), {}, True) for t in ("one", "other")])
+    (task,) = store.create_tasks("pairwise", [[one, other]], need=need, policy={"most": most}).ids
+    assert task is not None
+    return task, (one, other)
+
+
+def votes(store: Store, winners: list[str]) -> None:
+    for winner in winners:
+        labeler = store.add_labeler(f"labeler {store.counts()['labelers']}", "human")
+        lease = store.lease(labeler)
+        assert lease is not None, "nobody is asked any more"
+        store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, prefer(winner)))
+
+
+def state(store: Store, task: str) -> tuple[str, int]:
+    with store.reading() as connection:
+        row = connection.execute(text("SELECT state, need FROM task WHERE id = :id"), {"id": task}).one()
+    return row.state, row.need
+
+
+def test_what_counts_as_agreed() -> None:
+    assert agreed([prefer("a")])
+    assert agreed([prefer("a"), prefer("a", strength=3)])
+    assert not agreed([prefer("a"), tie()])
+    assert not agreed([both_bad(), prefer("a"), prefer("a")])
+    assert agreed([prefer("b"), prefer("a"), prefer("a"), prefer("a")])
+    assert agreed([ranking([["a"], ["b"], ["c"]]), ranking([["a"], ["c"], ["b"]])])
+    assert not agreed([ranking([["a"], ["b"]]), ranking([["a", "b"]])])
+
+
+def test_two_who_agree_are_enough(store: Store) -> None:
+    task, (one, _) = ask(store)
+    votes(store, [one, one])
+    assert state(store, task) == ("done", 2)
+
+
+def test_more_are_asked_up_to_the_most_and_then_a_lead(store: Store) -> None:
+    task, (one, other) = ask(store)
+    votes(store, [one, other])
+    assert state(store, task) == ("open", 4)
+    votes(store, [one])
+    assert state(store, task) == ("open", 4)
+    votes(store, [other])
+    assert state(store, task) == ("open", 5)
+    votes(store, [other])
+    assert state(store, task) == ("adjudication", 5)
+    (dispute,) = disputes(store, DEFAULT_PROJECT)
+    assert [payload["winner"] for _, payload in dispute.said] == [one, other, one, other, other]
+    assert store.unfinished() == []
+
+
+def test_agreement_ends_it_early(store: Store) -> None:
+    task, (one, other) = ask(store)
+    votes(store, [one, other, one, one])
+    assert state(store, task) == ("done", 4)
+
+
+def test_a_decision_is_read_in_place_of_the_votes_which_stay(store: Store) -> None:
+    task, (one, other) = ask(store, most=2)
+    votes(store, [one, other])
+    assert len(preferences(store)) == 2
+    before = digest(store)
+    lead = store.add_labeler("lead", "human")
+    with pytest.raises(UserError, match="winner"):
+        adjudicate(store, task, lead, prefer("nobody"), "")
+    adjudicate(store, task, lead, prefer(other), "it says what was asked")
+    assert state(store, task) == ("done", 2)
+    (pair,) = preferences(store)
+    assert (pair.chosen.id, pair.rejected.id, pair.weight) == (other, one, 1.0)
+    assert {row.completion.id: row.desirable for row in judgements(store)} == {other: True, one: False}
+    assert digest(store) != before, "a decision makes another reward model"
+    assert store.counts()["live_votes"] == 2
+    assert agreement(store).raw.value == 0.0, "agreement is that of the labelers"
+    assert disputes(store, DEFAULT_PROJECT) == []
+    with pytest.raises(UserError, match="does not wait"):
+        adjudicate(store, task, lead, prefer(one), "again")
