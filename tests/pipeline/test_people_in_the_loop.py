@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from sqlalchemy import select
+
+from concordant.errors import UserError
 from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.schema import task
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
 from concordant.feedback.votes import Vote, ranking
+from concordant.pipeline.recipe import load_recipe
+from concordant.pipeline.selecting import ask_again, judged_by_the_run
 from tiny_run import clone, concordant, results, town_file
 
 
@@ -54,7 +61,7 @@ def test_a_persons_vote_beside_simulated_ones_is_trained_on(finished: Path, tmp_
     file = town_file(tmp_path)
     before = (run / "stages" / "04-reward" / "model" / "model.safetensors").read_bytes()
     with Store.open(run / "feedback.sqlite") as store:
-        assert store.ask_again(DEFAULT_PROJECT, 20) == 20
+        assert ask_again(store, DEFAULT_PROJECT, 20, "random", recipe=None, run_folder=None) == 20
         pairs = len(preferences(store))
     answer(run, 20)
     with Store.open(run / "feedback.sqlite") as store:
@@ -68,6 +75,30 @@ def test_a_persons_vote_beside_simulated_ones_is_trained_on(finished: Path, tmp_
     found = results(run)["feedback"]
     assert set(found["against_gold"]) == {"ada (human)", "careful (simulated)"}
     assert found["agreement"]["n"] == 20
+
+
+def test_the_reward_model_says_which_questions_to_ask_again(finished: Path, tmp_path: Path) -> None:
+    """Its gaps are those of its own scores; what was chosen, why and how probably is kept with the task."""
+    run = clone(finished, tmp_path / "runs" / "tiny")
+    recipe = load_recipe(town_file(tmp_path))
+    with Store.open(run / "feedback.sqlite") as store:
+        tasks = store.answered(DEFAULT_PROJECT)
+        found = judged_by_the_run(store, tasks, recipe, run)
+        assert found.gaps_MN.shape == (1, 48)
+        assert (found.gaps_MN >= 0).all()
+        asked = ask_again(store, DEFAULT_PROJECT, 10, "uncertainty", recipe=recipe, run_folder=run)
+        assert asked == 10
+        with store.reading() as connection:
+            rows = connection.execute(select(task.c.id, task.c.policy).where(task.c.state == "open")).all()
+        assert len(rows) == 10
+        chosen = {row.id: row.policy["again"] for row in rows}
+        sure = [key for key, why in chosen.items() if why["selector"] == "uncertainty"]
+        assert len(sure) == 8
+        closest = [tasks[i] for i in found.gaps_MN[0].argsort(kind="stable")[:8]]
+        assert set(sure) == set(closest)
+        assert {why["propensity"] for why in chosen.values()} == {1.0, 2 / 40}
+        with pytest.raises(UserError, match="no reward model"):
+            ask_again(store, DEFAULT_PROJECT, 10, "gap", recipe=recipe, run_folder=tmp_path)
 
 
 def test_people_compare_answers_to_prompts_of_a_file(finished: Path, tmp_path: Path) -> None:

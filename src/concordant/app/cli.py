@@ -195,6 +195,13 @@ def _label(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="ask one more labeler for N answered questions (default: 200 where none is open)",
     )
+    command.add_argument(
+        "--select",
+        choices=("random", "uncertainty", "fisher", "gap"),
+        default="random",
+        help="which of them: at random; where the run's reward model is least sure; where an answer says most "
+        "about it; where it sees the largest difference. A share is always drawn at random",
+    )
     command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
     command.add_argument(
         "--share",

@@ -26,6 +26,7 @@ from concordant.feedback.leasing import (
     is_live,
     lock_tasks,
     of_project,
+    prompt_from,
     recount,
 )
 from concordant.feedback.overlap import settle
@@ -158,20 +159,42 @@ class Store:
         with self.writing() as connection:
             return write_tasks(connection, groups, shared, rubric, self._clock())
 
-    def ask_again(self, project: str, n: int) -> int:
-        """Want one more labeler for up to `n` answered tasks, drawn at random; return for how many."""
+    def answered(self, project: str) -> list[str]:
+        """Tasks (ids) of a project that have all the answers they want, those with the fewest first."""
+        task = schema.task.c
+        done = select(task.id).where(task.project == project, task.state == "done")
+        with self.reading() as connection:
+            return list(connection.scalars(done.order_by(task.n_done, task.random_key)))
+
+    def comparisons(self, tasks: Sequence[str]) -> list[tuple[Prompt, list[Completion]]]:
+        """Prompt and completions of each of these tasks (ids), in order."""
+        task, member, completion = schema.task, schema.task_completion.c, schema.completion.c
+        asked: dict[str, Prompt] = {}
+        answers: dict[str, list[Completion]] = {}
+        with self.reading() as connection:
+            for some in chunks(tasks):
+                prompts = select(task.c.id.label("task"), schema.item).join(schema.item)
+                for row in connection.execute(prompts.where(task.c.id.in_(some))):
+                    asked[row.task] = prompt_from(row)
+                texts = select(member.task, completion.id, completion.text, completion.tokens)
+                texts = texts.join(schema.completion, completion.id == member.completion)
+                for row in connection.execute(texts.where(member.task.in_(some)).order_by(member.position)):
+                    tokens = None if row.tokens is None else tuple(row.tokens)
+                    answers.setdefault(row.task, []).append(Completion(row.text, tokens, row.id))
+        return [(asked[key], answers[key]) for key in tasks]
+
+    def ask_again(self, tasks: Mapping[str, Mapping[str, Any]]) -> int:
+        """Want one more labeler for each of these answered tasks (ids); kept with it is why. Returns how many."""
         task = schema.task
-        done = select(task.c.id).where(task.c.project == project, task.c.state == "done")
         with self.writing() as connection:
-            drawn = list(connection.scalars(done.order_by(task.c.random_key).limit(n)))
-            for some in chunks(drawn):
-                more = update(task).where(task.c.id.in_(some)).values(need=task.c.n_done + 1)
-                connection.execute(more)
-            recount(connection, drawn)
-            if drawn:
-                detail = {"n": len(drawn), "project": project, "selector": "random"}
-                audit(connection, "ask again", "task", detail, self._clock())
-        return len(drawn)
+            for key, why in tasks.items():
+                policy = connection.scalar(select(task.c.policy).where(task.c.id == key)) or {}
+                more = {"need": task.c.n_done + 1, "policy": {**policy, "again": dict(why)}}
+                connection.execute(update(task).where(task.c.id == key).values(**more))
+            recount(connection, list(tasks))
+            if tasks:
+                audit(connection, "ask again", "task", {"n": len(tasks)}, self._clock())
+        return len(tasks)
 
     # Who judges
 

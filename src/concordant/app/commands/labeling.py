@@ -4,45 +4,72 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from concordant.app.runs import store_at
+from concordant.app.runs import recipe_of, store_at
 from concordant.errors import UserError
+from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.projects import projects
+from concordant.feedback.store import Store
+from concordant.pipeline.recipe import load_recipe, parse_overrides
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 AGAIN = 200  # questions opened again where all have been answered
 
 
 def label(arguments: argparse.Namespace, console: Console) -> int:
     """Serve the labeling page until Ctrl-C."""
-    from concordant.app.label.server import LOOPBACK, create_app, free_port, serve
-    from concordant.feedback.accounts import add_account, anybody_can_log_in
-    from concordant.feedback.layout import DEFAULT_PROJECT
-    from concordant.feedback.projects import projects
-    from concordant.feedback.store import Store
+    from concordant.app.label.server import free_port, serve
 
     address = store_at(arguments.store)
+    host = "0.0.0.0" if arguments.share else "127.0.0.1"
+    port = arguments.port or free_port(host)
     with Store.open(address) as store:
-        local = not arguments.share
-        if not local and not anybody_can_log_in(store):
-            raise UserError(
-                "nobody has a password yet, so everybody on the network could come in",
-                where="--share",
-                expected="an account with a password",
-                fix=f"concordant label {arguments.store}, then People: invite yourself and open the link",
-            )
-        answered = [one for one in projects(store) if one.id == DEFAULT_PROJECT and one.finished == one.tasks]
-        if arguments.more or answered:
-            n = store.ask_again(DEFAULT_PROJECT, arguments.more or AGAIN)
+        app, link = application(store, arguments, port)
+        all_done = any(one.id == DEFAULT_PROJECT and one.finished == one.tasks for one in projects(store))
+        if arguments.more or all_done:
+            n = open_again(store, arguments)
             console.print(f"{n} answered questions want one more labeler", highlight=False)
-        owner = add_account(store, getpass.getuser(), "admin") if local else None
-        host = "127.0.0.1" if local else "0.0.0.0"
-        port = arguments.port or free_port(host)
-        app = create_app(store, owner=owner, hosts=LOOPBACK if local else arguments.name or ["*"])
-        where = f"http://{'127.0.0.1' if local else (arguments.name or [host])[0]}:{port}"
-        open_at = f"{where}/enter?token={app.state.owner_token}" if local else f"{where}/login"
         console.print(f"labeling {address}", markup=False, highlight=False)
-        console.print(f"open {open_at}", markup=False, highlight=False)
+        console.print(f"open {link}", markup=False, highlight=False)
         console.print("Votes are kept as they come. Ctrl-C ends the server.", highlight=False)
         serve(app, host, port)
     return 0
+
+
+def application(store: Store, arguments: argparse.Namespace, port: int) -> tuple[FastAPI, str]:
+    """The server, and the link with which to come in."""
+    from concordant.app.label.server import create_app
+    from concordant.feedback.accounts import add_account, anybody_can_log_in
+
+    if not arguments.share:
+        owner = add_account(store, getpass.getuser(), "admin")
+        app = create_app(store, owner=owner)
+        return app, f"http://127.0.0.1:{port}/enter?token={app.state.owner_token}"
+    if not anybody_can_log_in(store):
+        raise UserError(
+            "nobody has a password yet, so everybody on the network could come in",
+            where="--share",
+            expected="an account with a password",
+            fix=f"concordant label {arguments.store}, then People: invite yourself and open the link",
+        )
+    app = create_app(store, owner=None, hosts=arguments.name or ["*"])
+    return app, f"http://{(arguments.name or ['THIS-MACHINE'])[0]}:{port}/login"
+
+
+def open_again(store: Store, arguments: argparse.Namespace) -> int:
+    """Let answered questions be answered by one more labeler."""
+    from concordant.pipeline.selecting import ask_again
+
+    run_folder = Path(arguments.store) if Path(arguments.store).is_dir() else None
+    recipe = None
+    if run_folder is not None and arguments.select != "random":
+        recipe_path, words = recipe_of(run_folder)
+        recipe = load_recipe(recipe_path, parse_overrides(words))
+    n = arguments.more or AGAIN
+    return ask_again(store, DEFAULT_PROJECT, n, arguments.select, recipe=recipe, run_folder=run_folder)

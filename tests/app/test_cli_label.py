@@ -1,0 +1,54 @@
+"""The command that serves the labeling page, as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import urllib.request
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.projects import project_of
+from concordant.feedback.store import Store
+from tiny_run import clone, concordant, start
+
+
+def test_the_link_on_the_terminal_opens_the_page(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "tiny")
+    process = start("label", run, "--more", "7", "--select", "uncertainty", cwd=tmp_path)
+    assert process.stdout is not None
+    said = ""
+    while "Ctrl-C" not in said:
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        said += line
+    assert "7 answered questions want one more labeler" in said
+    link = re.search(r"open (http://127\.0\.0\.1:\d+/enter\?token=\S+)", said)
+    assert link, said
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    for _ in range(100):
+        try:
+            page = browser.open(link[1], timeout=5).read().decode()
+            break
+        except OSError:
+            continue
+    assert "41 of 48 questions answered" in page
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode in (0, 130)
+    with Store.open(run / "feedback.sqlite") as store:
+        assert project_of(store, DEFAULT_PROJECT).finished == 41
+
+
+def test_a_server_for_all_wants_passwords(finished: Path, tmp_path: Path) -> None:
+    done = concordant("label", clone(finished, tmp_path / "tiny"), "--share")
+    assert done.status == 2
+    assert "nobody has a password yet" in done.err
+    assert "invite yourself" in done.err
+
+
+def test_a_run_that_is_not_there(tmp_path: Path) -> None:
+    done = concordant("label", tmp_path / "none")
+    assert done.status == 2
+    assert "no such store" in done.err
