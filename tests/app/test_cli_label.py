@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 import urllib.request
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -27,12 +28,13 @@ def test_the_link_on_the_terminal_opens_the_page(finished: Path, tmp_path: Path)
     link = re.search(r"open (http://127\.0\.0\.1:\d+/enter\?token=\S+)", said)
     assert link, said
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    page = ""
     for _ in range(100):
         try:
             page = browser.open(link[1], timeout=5).read().decode()
             break
         except OSError:
-            continue
+            time.sleep(0.1)
     assert "41 of 48 questions answered" in page
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
