@@ -23,9 +23,9 @@ def chunks(values: Sequence[T], size: int = IN_LIST) -> Iterator[Sequence[T]]:
         yield values[start : start + size]
 
 
-def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT into `table` that knows ON CONFLICT, in the words of the engine behind `connection`."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT into `table` that knows ON CONFLICT, in the words of an engine."""
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
 
 
 def serialise(connection: Connection, purpose: str) -> None:
@@ -40,7 +40,7 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[
     if not rows:
         return 0
     keys = list(table.primary_key.columns)
-    statement = upsert(connection, table).on_conflict_do_nothing(index_elements=keys)
+    statement = upsert(connection.dialect.name, table).on_conflict_do_nothing(index_elements=keys)
     return connection.execute(statement, list(rows)).rowcount
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from concordant.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
 
 EXPECTED = "an SQLite file (a path, or sqlite:///path), or postgresql+psycopg://user@host/database"
 
@@ -63,6 +68,24 @@ def connect(address: str | Path) -> Engine:
             expected="the package psycopg",
             fix='pip install "concordant[postgres]"',
         ) from error
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[None]:
+    """Wait for one's turn to write, in the order in which writers came.
+
+    Writers of SQLite that find the file locked sleep and try again, longer each time: with many of them one may
+    sleep past every chance it had until its time is up. A lock of the operating system beside the file lets them
+    wait in line. Where there is none, SQLite's own waiting has to do.
+    """
+    if engine.dialect.name != "sqlite" or fcntl is None:
+        yield
+        return
+    with ExitStack() as line:
+        with suppress(OSError):  # no folder, or not ours to write in: SQLite says so better
+            queue = line.enter_context(open(f"{engine.url.database}-turn", "a"))
+            fcntl.flock(queue, fcntl.LOCK_EX)
+        yield
 
 
 def _settings(connection: Any, _record: object) -> None:

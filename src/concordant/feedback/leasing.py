@@ -9,18 +9,35 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Prompt, messages_from
 from concordant.errors import UserError
 from concordant.feedback.database import chunks, upsert
 from concordant.feedback.ids import new_id, order_shown
-from concordant.feedback.schema import completion, item, lease, rubric_version, task, task_completion, vote
+from concordant.feedback.overlap import settle
+from concordant.feedback.schema import lease, task, vote
 from concordant.feedback.schema import project as project_table
-from concordant.feedback.votes import VERDICT_TYPES, Comparison, Lease, Receipt, Submission, check_payload
+from concordant.feedback.statements import (
+    HEADS,
+    HELD,
+    KNOWN,
+    LEASES,
+    LIVE,
+    LOCK,
+    MEMBERS,
+    RECOUNT,
+    RETURN,
+    TEXTS,
+    free_tasks,
+    free_tasks_locked,
+    held_tasks,
+)
+from concordant.feedback.votes import Comparison, Lease, Receipt, Submission, check_payload
 
 LEASE_MS = 15 * 60 * 1000
 TRIES, PAUSE = 20, 0.01  # looks at a queue whose rows all are being looked at, and seconds between them
@@ -28,8 +45,7 @@ TRIES, PAUSE = 20, 0.01  # looks at a queue whose rows all are being looked at, 
 
 def is_live() -> ColumnElement[bool]:
     """Condition on `vote`: nothing supersedes it, and it is not itself a retraction."""
-    later = vote.alias("later")
-    return ~exists().where(later.c.supersedes == vote.c.id) & (vote.c.type != "retract")
+    return LIVE
 
 
 def of_project(key: str | None) -> ColumnElement[bool]:
@@ -53,59 +69,44 @@ def give_leases(
     project: str | None = None,
 ) -> list[Lease]:
     """Up to `n` leases for `labeler`: those it still holds, then new ones, most urgent task first."""
-    wanted: list[ColumnElement[bool]] = []
-    if among is not None:
-        wanted.append(task.c.id.in_(among))
-    if project is not None:
-        wanted.append(task.c.project == project)
-    mine = select(lease.c.task).join(task).where(lease.c.labeler == labeler, lease.c.expires > now, *wanted)
-    held = list(connection.scalars(mine.order_by(lease.c.task).limit(n)))
+    which = (among is not None, project is not None)
+    given = {"labeler": labeler, "now": now, "n": n, "tasks": list(among or ()), "project": project}
+    held = list(connection.scalars(held_tasks(*which), given))
     fresh: list[str] = []
     if len(held) < n:
-        fresh = _pick(connection, _free_tasks(labeler, now).where(*wanted), n - len(held))
+        fresh = _pick(connection, which, given | {"n": n - len(held)})
     _hold(connection, labeler, fresh, now)
     return read_leases(connection, labeler, held + fresh)
 
 
-def _pick(connection: Connection, free: Select[str], n: int) -> list[str]:
-    """The first `n` of `free`, so that nobody else takes them before this transaction ends.
+def _pick(connection: Connection, which: tuple[bool, bool], given: Mapping[str, Any]) -> list[str]:
+    """The first free tasks, so that nobody else takes them before this transaction ends.
 
     On PostgreSQL writers run side by side: rows that another one is looking at are passed over, and since
     the room left in a task was counted before its row was locked, it is counted again. That nothing was
     found may mean that all are looked at just now.
     """
     if connection.dialect.name == "sqlite":
-        return list(connection.scalars(free.limit(n)))
+        return list(connection.scalars(free_tasks(*which), given))
     for _ in range(TRIES):
-        locked = list(connection.scalars(free.limit(n).with_for_update(of=task, skip_locked=True)))
-        still = list(connection.scalars(free.where(task.c.id.in_(locked)))) if locked else []
-        if still or connection.scalar(free.limit(1)) is None:
+        locked = list(connection.scalars(free_tasks_locked(*which), given))
+        again = {**given, "tasks": locked}
+        still = list(connection.scalars(free_tasks(True, which[1]), again)) if locked else []
+        if still or not list(connection.scalars(free_tasks(*which), {**given, "n": 1})):
             return still
         time.sleep(PAUSE)
     return []
 
 
-def _free_tasks(labeler: str, now: int) -> Select[str]:
-    """Tasks this labeler may take: room left, no lease or vote of its own, no completion of its own."""
-    leased = (lease.c.task == task.c.id) & (lease.c.expires > now)
-    taken = select(func.count()).where(leased).scalar_subquery()
-    held = exists().where(leased, lease.c.labeler == labeler)
-    answered = exists().where(vote.c.task == task.c.id, vote.c.labeler == labeler, is_live())
-    own = (
-        select(task_completion.c.task)
-        .join(completion, completion.c.id == task_completion.c.completion)
-        .where(completion.c.author == labeler)
-    )
-    free = select(task.c.id).where(
-        task.c.state == "open", task.c.n_done + taken < task.c.need, ~held, ~answered, task.c.id.not_in(own)
-    )
-    return free.order_by(task.c.priority.desc(), text("(task.n_done > 0) DESC"), task.c.random_key)
-
-
 def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int) -> None:
     if not tasks:
         return
-    members, salts = _members(connection, tasks), _salts(connection, tasks)
+    members: dict[str, list[str]] = {}
+    salts: dict[str, str] = {}
+    for some in chunks(tasks):
+        for row in connection.execute(MEMBERS, {"tasks": some}):
+            members.setdefault(row.task, []).append(row.completion)
+            salts[row.task] = row.salt
     rows = [
         {
             "task": task_id,
@@ -116,45 +117,25 @@ def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int) 
         }
         for task_id in tasks
     ]
-    # A lease of mine that ran out is extended under its old token, so that a page left open can still submit.
-    statement = upsert(connection, lease)
+    connection.execute(_take_or_extend(connection.dialect.name), rows)
+
+
+@cache
+def _take_or_extend(dialect: str) -> Any:
+    """A lease of mine that ran out is extended under its old token, so that a page left open can still submit."""
+    statement = upsert(dialect, lease)
     extend = {"expires": statement.excluded.expires}
-    connection.execute(statement.on_conflict_do_update(index_elements=["task", "labeler"], set_=extend), rows)
-
-
-def _salts(connection: Connection, tasks: Sequence[str]) -> dict[str, str]:
-    """What goes into the order in which the completions of each task are shown."""
-    query = select(task.c.id, project_table.c.salt).join(project_table, project_table.c.id == task.c.project)
-    return {
-        row.id: row.salt
-        for some in chunks(tasks)
-        for row in connection.execute(query.where(task.c.id.in_(some)))
-    }
-
-
-def _members(connection: Connection, tasks: Sequence[str]) -> dict[str, list[str]]:
-    members: dict[str, list[str]] = {task_id: [] for task_id in tasks}
-    for some in chunks(tasks):
-        rows = select(task_completion.c.task, task_completion.c.completion).where(
-            task_completion.c.task.in_(some)
-        )
-        for row in connection.execute(rows.order_by(task_completion.c.task, task_completion.c.position)):
-            members[row.task].append(row.completion)
-    return members
+    return statement.on_conflict_do_update(index_elements=["task", "labeler"], set_=extend)
 
 
 def read_leases(connection: Connection, labeler: str, tasks: Sequence[str]) -> list[Lease]:
     """The leases of `labeler` on `tasks`, in that order, with what is to be shown."""
     leases: dict[str, Lease] = {}
     for some in chunks(tasks):
-        texts = select(completion.c.id, completion.c.text).join(task_completion)
-        shown = connection.execute(texts.where(task_completion.c.task.in_(some)).distinct())
-        known = {row.id: Completion(row.text, id=row.id) for row in shown}
-        columns = (lease, task.c.kind, item.c.messages, item.c.family, item.c.source, item.c.answer)
-        query = select(*columns, rubric_version.c.body).join(task, task.c.id == lease.c.task)
-        query = query.join(item, item.c.id == task.c.item)
-        query = query.join(rubric_version, rubric_version.c.id == task.c.rubric_version)
-        for row in connection.execute(query.where(lease.c.labeler == labeler, lease.c.task.in_(some))):
+        known = {
+            row.id: Completion(row.text, id=row.id) for row in connection.execute(TEXTS, {"tasks": some})
+        }
+        for row in connection.execute(LEASES, {"labeler": labeler, "tasks": some}):
             completions = tuple(known[key] for key in row.shown)
             comparison = Comparison(row.task, prompt_from(row), completions, row.kind)
             leases[row.task] = Lease(row.token, comparison, row.expires, row.body)
@@ -182,8 +163,9 @@ def hand_in(
     if rows:
         connection.execute(insert(vote), rows)
         for some in chunks([one.token for one in new.values()]):
-            connection.execute(delete(lease).where(lease.c.token.in_(some)))
+            connection.execute(RETURN, {"tokens": some})
         recount(connection, [row["task"] for row in rows])
+        settle(connection, [row.task for row in held.values() if row.policy.get("most")])
     return [receipts[one.key] for one in submissions]
 
 
@@ -191,36 +173,25 @@ def lock_tasks(connection: Connection, tasks: Collection[str]) -> None:
     """Let other writers to these tasks wait until this transaction ends, so that counts miss no vote."""
     if connection.dialect.name == "postgresql":
         for some in chunks(sorted(tasks)):
-            locked = select(task.c.id).where(task.c.id.in_(some)).order_by(task.c.id).with_for_update()
-            connection.execute(locked)
+            connection.execute(LOCK, {"tasks": some})
 
 
 def _known_receipts(connection: Connection, submissions: Sequence[Submission]) -> dict[str, Receipt]:
     known = {}
     for some in chunks([one.key for one in submissions]):
-        query = select(vote.c.idempotency_key, vote.c.id, vote.c.task, vote.c.extra)
-        for row in connection.execute(query.where(vote.c.idempotency_key.in_(some))):
+        for row in connection.execute(KNOWN, {"keys": some}):
             known[row.idempotency_key] = Receipt(row.id, row.task, repeated=True, extra=row.extra)
     return known
 
 
 def _held(connection: Connection, tokens: Sequence[str], labeler: str | None) -> Mapping[str, Row[Any]]:
-    columns = (lease, task.c.kind, task.c.need, task.c.n_done, task.c.rubric_version)
-    query = select(*columns).join(task, task.c.id == lease.c.task)
-    if labeler is not None:
-        query = query.where(lease.c.labeler == labeler)
-    rows = [
-        row for some in chunks(tokens) for row in connection.execute(query.where(lease.c.token.in_(some)))
-    ]
-    return {row.token: row for row in rows}
+    rows = [row for some in chunks(tokens) for row in connection.execute(HELD, {"tokens": some})]
+    return {row.token: row for row in rows if labeler in (None, row.labeler)}
 
 
 def _heads(connection: Connection, tasks: Sequence[str]) -> dict[tuple[str, str, int], str]:
     """The newest vote of each chain (task, labeler, pass), retractions too: what a new vote supersedes."""
-    later = vote.alias("later")
-    newest = select(vote.c.id, vote.c.task, vote.c.labeler, vote.c["pass"])
-    newest = newest.where(~exists().where(later.c.supersedes == vote.c.id))
-    rows = [row for some in chunks(tasks) for row in connection.execute(newest.where(vote.c.task.in_(some)))]
+    rows = [row for some in chunks(tasks) for row in connection.execute(HEADS, {"tasks": some})]
     return {(row[1], row[2], row[3]): row.id for row in rows}
 
 
@@ -260,14 +231,5 @@ def _vote_row(
 
 def recount(connection: Connection, tasks: Sequence[str]) -> None:
     """Bring `n_done` (labelers with a live verdict) and the state of `tasks` up to date with their votes."""
-    done = (
-        select(func.count(vote.c.labeler.distinct()))
-        .where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
-        .scalar_subquery()
-    )
-    state = case((task.c.n_done >= task.c.need, "done"), else_="open")
     for some in chunks(tasks):
-        here = task.c.id.in_(some)
-        connection.execute(update(task).where(here).values(n_done=done))
-        moving = or_(task.c.state == "open", task.c.state == "done")
-        connection.execute(update(task).where(here, moving).values(state=state))
+        connection.execute(RECOUNT, {"tasks": some})

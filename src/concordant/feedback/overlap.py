@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 
 from concordant.feedback import schema
 from concordant.feedback.database import chunks
-from concordant.feedback.leasing import is_live
+from concordant.feedback.statements import LIVE
 from concordant.feedback.votes import VERDICT_TYPES, Payload
 
 AGREED = (
@@ -58,5 +58,5 @@ def settle(connection: Connection, tasks: Sequence[str]) -> None:
 
 def _payloads(connection: Connection, task: str) -> list[Payload]:
     vote = schema.vote.c
-    query = select(vote.payload).where(vote.task == task, vote.type.in_(VERDICT_TYPES), is_live())
+    query = select(vote.payload).where(vote.task == task, vote.type.in_(VERDICT_TYPES), LIVE)
     return list(connection.scalars(query.order_by(vote.created, vote.id)))

@@ -16,7 +16,7 @@ from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known
-from concordant.feedback.engine import connect, database_errors
+from concordant.feedback.engine import connect, database_errors, turn
 from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
 from concordant.feedback.leasing import (
@@ -29,7 +29,6 @@ from concordant.feedback.leasing import (
     prompt_from,
     recount,
 )
-from concordant.feedback.overlap import settle
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -63,7 +62,7 @@ class Store:
         Errors: UserError for an address that cannot hold a store, or a store of another layout.
         """
         engine = connect(address)
-        with database_errors(engine), engine.begin() as connection:
+        with database_errors(engine), turn(engine), engine.begin() as connection:
             prepare(connection, engine, clock())
         return cls(engine, clock)
 
@@ -86,7 +85,7 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its first statement."""
-        with database_errors(self._engine), self._engine.begin() as connection:
+        with database_errors(self._engine), turn(self._engine), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -248,9 +247,7 @@ class Store:
     def submit_many(self, submissions: Sequence[Submission], *, labeler: str | None = None) -> list[Receipt]:
         """Hand in many votes, all or none; return a receipt for each."""
         with self.writing() as connection:
-            receipts = hand_in(connection, submissions, self._clock(), labeler)
-            settle(connection, sorted({receipt.task_id for receipt in receipts if not receipt.repeated}))
-            return receipts
+            return hand_in(connection, submissions, self._clock(), labeler)
 
     def task_of(self, vote_id: str) -> str:
         """The task a vote answers. Errors: UserError where there is no such vote."""
