@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from concordant.feedback.live_votes import digest
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from tiny_run import clone, concordant
 
 ROWS = [

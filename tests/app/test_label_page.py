@@ -330,7 +330,9 @@ def test_a_phone(site: Site) -> None:
         assert box is not None
         assert min(box["width"], box["height"]) >= 24
     page.locator(".answer button", has_text="↓").first.tap()
+    before = asked(page)
     page.locator(".bar button", has_text="Hand in").tap()
+    expect(page.locator(".turn .text").last).not_to_have_text(before)
     all_sent(page)
     assert len(live(site.store)) == 1
 

@@ -16,9 +16,9 @@ from concordant.errors import UserError
 from concordant.feedback.exchange import exporting
 from concordant.feedback.exchange.exporting import Exported, Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
+from concordant.feedback.live_votes import digest
 from concordant.feedback.schema import labeler, vote
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.feedback.views import judgements, preferences, read_live_votes, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie
 

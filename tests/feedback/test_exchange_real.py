@@ -14,8 +14,8 @@ from concordant.data.layouts.reading import read_preferences
 from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
 from concordant.feedback.imports import import_preferences
+from concordant.feedback.live_votes import digest
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.feedback.views import LiveVotes, judgements, preferences, read_live_votes, view_preferences
 
 OASST = "oasst-trees/en_100_tree.jsonl"

@@ -15,9 +15,9 @@ from test_store import answer, fill
 from concordant.errors import UserError
 from concordant.feedback import layout, schema
 from concordant.feedback.engine import connect
+from concordant.feedback.live_votes import digest
 from concordant.feedback.maintenance import backup, bring_up_to_date, copy, digest_of
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.feedback.views import preferences
 
 

@@ -12,9 +12,9 @@ from concordant.errors import UserError
 from concordant.feedback.agreement import agreement
 from concordant.feedback.disputes import adjudicate, disputes
 from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.live_votes import digest
 from concordant.feedback.overlap import agreed
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.feedback.views import judgements, preferences
 from concordant.feedback.votes import Vote, both_bad, prefer, ranking, tie
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from concordant.feedback import labelers
+from concordant.feedback.live_votes import digest
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Silent

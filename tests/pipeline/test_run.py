@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from concordant.errors import UserError
+from concordant.feedback.live_votes import digest
 from concordant.feedback.store import Store
-from concordant.feedback.summary import digest
 from concordant.feedback.votes import Vote, prefer
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import locked

@@ -157,7 +157,7 @@ def pair_labels(live: LiveVotes) -> tuple[Floats, list[int]]:
     rows = [[labels.get(who, math.nan) for who in labelers] for labels in said.values()]
     numbers: dict[str, int] = {}
     prompts = [numbers.setdefault(live.prompts[task].id, len(numbers)) for task, _, _ in said]
-    return np.array(rows).reshape(-1, len(labelers)), prompts
+    return np.array(rows).reshape(len(rows), len(labelers)), prompts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, select
 
 from concordant.data.types import Completion, Demonstration, Prompt
+from concordant.feedback.ids import content_id
 from concordant.feedback.leasing import is_live, of_project, prompt_from
 from concordant.feedback.schema import adjudication, completion, item, labeler, task, task_completion, vote
 from concordant.feedback.store import Store
@@ -73,6 +74,13 @@ def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
             {key: tuple(of_task) for key, of_task in by_task.items()},
             _decisions(connection, project),
         )
+
+
+def digest(store: Store) -> str:
+    """Hash of the live verdicts: who said what of which completions, in the order of the tasks."""
+    live = read_live_votes(store).deciding
+    said = [(vote.task_id, vote.labeler, vote.payload) for vote in live.votes]
+    return content_id("votes", said)
 
 
 def written(store: Store) -> dict[str, Demonstration]:

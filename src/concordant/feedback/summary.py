@@ -9,8 +9,6 @@ from typing import Any
 from sqlalchemy import select
 
 from concordant.feedback.agreement import Rate, agreement
-from concordant.feedback.ids import content_id
-from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.schema import labeler
 from concordant.feedback.store import Store
 
@@ -26,13 +24,6 @@ def summarise(store: Store) -> dict[str, Any]:
         "first_chosen": _row(figures.first_chosen),
         "longer_chosen": _row(figures.longer_chosen),
     }
-
-
-def digest(store: Store) -> str:
-    """Hash of the live verdicts: who said what of which completions, in the order of the tasks."""
-    live = read_live_votes(store).deciding
-    said = [(vote.task_id, vote.labeler, vote.payload) for vote in live.votes]
-    return content_id("votes", said)
 
 
 def _names(store: Store) -> list[str]:

@@ -189,8 +189,8 @@ def _votes(stages: list[Planned], run_folder: Path) -> str:
 
 def votes_digest(run_folder: Path) -> str:
     """Digest of the live votes of a run's store."""
+    from concordant.feedback.live_votes import digest
     from concordant.feedback.store import Store
-    from concordant.feedback.summary import digest
 
     with disk_errors(run_folder / STORE), Store.open(run_folder / STORE) as store:
         return digest(store)
