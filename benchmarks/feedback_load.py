@@ -30,7 +30,7 @@ from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "feedback"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 WRITERS, VOTES = 8, 3
 
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Postgres, postgres_server
 
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server of this test session."""
-    with postgres_server() as server:
-        yield server
+from servers import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

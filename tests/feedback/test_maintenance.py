@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from servers import Postgres
 from sqlalchemy import create_engine, inspect, text
 from test_store import answer, fill
 
@@ -19,6 +18,7 @@ from concordant.feedback.live_votes import digest
 from concordant.feedback.maintenance import backup, bring_up_to_date, copy, digest_of
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
+from servers import Postgres
 
 
 def used(address: str | Path) -> str | Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from concordant.feedback.schema import task
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
 from concordant.feedback.votes import Vote, ranking
+from concordant.pipeline.plan import votes_digest
 from concordant.pipeline.recipe import load_recipe
 from concordant.pipeline.selecting import ask_again, judged_by_the_run
 from tiny_run import clone, concordant, results, town_file
@@ -136,3 +138,23 @@ best_of_prompts = 0
     done = concordant(*words)
     assert done.status == 0, done.err
     assert results(tmp_path / "runs" / "people")["reward_model"]["n"] > 0
+
+
+def test_the_store_may_be_a_database(finished: Path, tmp_path: Path, postgres: Any) -> None:
+    """The same run with its votes in PostgreSQL: the same figures, and a stage made anew refuses what is there."""
+    url, file = postgres.database(), town_file(tmp_path)
+    words = ("run", file, "--runs", tmp_path / "runs", f"feedback.url={url}")
+    done = concordant(*words)
+    assert done.status == 0, done.err
+    run = tmp_path / "runs" / "tiny"
+    assert not (run / "feedback.sqlite").exists()
+    assert results(run)["models"] == results(finished)["models"]
+    assert votes_digest(url) == votes_digest(finished / "feedback.sqlite")
+    assert "nothing was run" in concordant(*words).out
+    again = concordant(*words, "feedback.completions=3")
+    assert again.status == 2
+    assert "of other candidates" in again.err
+    with_password = concordant("run", file, "feedback.url=postgresql://me:secret@host/db")
+    assert with_password.status == 2
+    assert "PGPASSWORD" in with_password.err
+    assert "secret" not in with_password.err

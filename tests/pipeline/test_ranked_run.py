@@ -59,7 +59,9 @@ def test_a_run_stopped_between_rounds_ends_as_one_that_was_not(tmp_path: Path, f
         assert len(read_live_votes(store).votes) == 48, "what the reward model learns from"
         of_rounds = read_live_votes(store, store.add_project("policy", "loop"))
     assert 20 < len(of_rounds.votes) <= 3 * 12
-    assert votes_digest(whole) == votes_digest(finished), "votes of rounds make no new reward model"
+    assert votes_digest(whole / "feedback.sqlite") == votes_digest(finished / "feedback.sqlite"), (
+        "votes of rounds make no new reward model"
+    )
 
 
 def test_labelers_need_a_world_and_something_to_compare(tmp_path: Path) -> None:

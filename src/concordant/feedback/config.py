@@ -12,6 +12,8 @@ from concordant.config import Config
 class FeedbackConfig(Config):
     """Candidates are sampled from the fine-tuned model and ranked by labelers."""
 
+    url: str = Field("", pattern=r"^$|^postgresql(\+psycopg)?://")
+    """Address of the store in an empty PostgreSQL database; empty = feedback.sqlite of the run. No password here."""
     source: Literal["simulated", "human", "human+simulated"] = "simulated"
     """Who is asked: simulated labelers, people (the run stops until they have answered), or both."""
     people: int = Field(0, ge=0)

@@ -66,9 +66,9 @@ class Context:
         return self.find_machine()
 
     @property
-    def store_path(self) -> Path:
-        """The feedback store of the run."""
-        return self.run_folder / STORE
+    def store(self) -> str | Path:
+        """Where the feedback store of the run is."""
+        return store_address(self.recipe, self.run_folder)
 
     def seed(self, *purpose: object) -> int:
         """A seed for one purpose of this stage."""
@@ -171,6 +171,11 @@ def headline(metrics: Mapping[str, float]) -> str:
     on_policy = "objective/score" in metrics
     shown = [text.format(metrics[name]) for name, text in HEADLINES if name in metrics]
     return "  ".join(shown[1:] if on_policy else shown)
+
+
+def store_address(recipe: Recipe, run_folder: Path) -> str | Path:
+    """Where the feedback store of a run is: a file in its directory, or the database its recipe names."""
+    return recipe.feedback.url or run_folder / STORE
 
 
 def base_path(recipe: Recipe) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from concordant import __version__
 from concordant.errors import UserError
 from concordant.files import disk_errors, sha256_of
-from concordant.pipeline.context import STORE, base_path
+from concordant.pipeline.context import STORE, base_path, store_address
 from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.material import content_fingerprint, source_fingerprints
 from concordant.pipeline.preflight import check_recipe
@@ -109,11 +109,16 @@ def plan(recipe: Recipe, run_folder: Path, *, reuse: bool = True) -> list[Planne
             "inputs": {i: fingerprints[i] for i in inputs},
         }
         if "feedback" in inputs:
-            parts["votes"] = _votes(stages, run_folder)
+            parts["votes"] = _votes(stages, store_address(recipe, run_folder))
         fingerprints[name] = sha256_of(parts)
-        donor = find_donor(run_folder, folder.path.name, fingerprints[name]) if reuse else None
+        elsewhere = name == "feedback" and bool(
+            recipe.feedback.url
+        )  # a database is not copied from run to run
+        reusing = reuse and not elsewhere
+        donor = find_donor(run_folder, folder.path.name, fingerprints[name]) if reusing else None
         action, why = _action(folder, fingerprints[name], [i for i in inputs if i in rebuilt], donor)
-        if name == "feedback" and action == "skip" and not (run_folder / STORE).is_file():
+        gone = not elsewhere and not (run_folder / STORE).is_file()
+        if name == "feedback" and action == "skip" and gone:
             action, why = "rebuild", f"{STORE} is gone"
         if action != "skip":
             rebuilt.append(name)
@@ -147,7 +152,7 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = (values[section] or {}).get(name) if name else values[section]
     if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
         source, most = found["feedback"].pop("source"), found["feedback"].pop("most_votes")
-        del found["feedback"]["people"]
+        del found["feedback"]["people"], found["feedback"]["url"]
         found["feedback"] |= {"source": source} if source == "human" else {}
         found["feedback"] |= {"most_votes": most} if most else {}
     if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):
@@ -177,22 +182,22 @@ def _without_free(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _votes(stages: list[Planned], run_folder: Path) -> str:
+def _votes(stages: list[Planned], address: str | Path) -> str:
     """What identifies the votes there are, so that new ones make a new reward model."""
     feedback = next(stage for stage in stages if stage.name == "feedback")
     if feedback.action == "reuse" and feedback.donor is not None:
-        return votes_digest(feedback.donor.parents[1])
+        return votes_digest(feedback.donor.parents[1] / STORE)
     if feedback.action != "skip":
         return "to be made"
-    return votes_digest(run_folder)
+    return votes_digest(address)
 
 
-def votes_digest(run_folder: Path) -> str:
-    """Digest of the live votes of a run's store."""
+def votes_digest(address: str | Path) -> str:
+    """Digest of the live votes of a store."""
     from concordant.feedback.live_votes import digest
     from concordant.feedback.store import Store
 
-    with disk_errors(run_folder / STORE), Store.open(run_folder / STORE) as store:
+    with disk_errors(Path(address)), Store.open(address) as store:
         return digest(store)
 
 

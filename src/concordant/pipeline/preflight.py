@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from concordant.data.config import Source
 from concordant.data.sources import is_hub_name, read_rows
@@ -30,6 +31,13 @@ from concordant.worlds.config import WorldConfig
 
 def check_recipe(recipe: Recipe) -> None:
     """Refuse recipes whose parts do not fit together, and files that are not there. Reads nothing."""
+    if recipe.feedback.url and urlsplit(recipe.feedback.url).password:
+        raise UserError(
+            "a password stands in the recipe, and would be kept in the run's directory",
+            where="feedback.url",
+            expected="an address without one",
+            fix="put it into ~/.pgpass or the variable PGPASSWORD, which PostgreSQL reads by itself",
+        )
     _check_model(recipe)
     _check_data(recipe)
     _check_policy(recipe)

@@ -58,7 +58,14 @@ class Recipe(Config):
 
 
 # Where things are, what computes them and who is asked; a run with another of these is still the same run.
-PLACES = ("data_root", "machine.device", "machine.threads", "feedback.source", "feedback.people")
+PLACES = (
+    "data_root",
+    "machine.device",
+    "machine.threads",
+    "feedback.source",
+    "feedback.people",
+    "feedback.url",
+)
 
 
 def parse_value(text: str) -> Any:

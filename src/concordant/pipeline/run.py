@@ -22,7 +22,7 @@ from concordant.pipeline.provenance import resolved_toml
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
 from concordant.pipeline.results import write_results
-from concordant.pipeline.store_file import copy_store, set_aside
+from concordant.pipeline.store_file import copy_store, refuse_used, set_aside
 
 if TYPE_CHECKING:
     from concordant.models.hardware import Machine
@@ -167,6 +167,9 @@ class Execution:
         self.reporter.say(f"  {spent.wall:.1f} s")
 
     def _set_votes_aside(self) -> None:
+        if self.recipe.feedback.url:
+            refuse_used(self.recipe.feedback.url)
+            return
         kept = set_aside(self.run_folder / STORE)
         if kept is not None:
             self.reporter.say(f"  the earlier votes are kept in {kept}")

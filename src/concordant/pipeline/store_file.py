@@ -1,4 +1,4 @@
-"""The file of a run's feedback store: votes are copied and put aside, never deleted."""
+"""The feedback store of a run when its candidates are made anew: votes are put aside, never deleted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from concordant.errors import UserError
 from concordant.files import disk_errors
 
 
@@ -30,3 +31,18 @@ def set_aside(store: Path) -> Path | None:
         if (beside := store.with_name(store.name + extra)).exists():
             beside.rename(kept.with_name(kept.name + extra))
     return kept
+
+
+def refuse_used(address: str) -> None:
+    """Raise for a database that holds candidates already: nothing in it is ever removed, so it cannot be put aside."""
+    from concordant.feedback.store import Store
+
+    with Store.open(address) as store:
+        counts = store.counts()
+    if counts["completions"]:
+        raise UserError(
+            f"this database holds {counts['completions']:,} completions of other candidates",
+            where="feedback.url",
+            expected="an empty database for candidates that are made anew",
+            fix="make one with createdb; concordant db backup keeps a copy of the old one",
+        )

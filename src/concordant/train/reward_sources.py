@@ -99,7 +99,7 @@ class Ranked:
     project of their own; completions that were ranked before are not ranked again.
     """
 
-    store: Path
+    store: str | Path
     labelers: tuple[Labeler, ...]
     text: Text
     votes: int = 1  # labelers per prompt

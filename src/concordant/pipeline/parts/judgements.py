@@ -18,15 +18,15 @@ from concordant.pipeline.parts.preferences import completion_ids
 
 def judged_examples(context: Context, limit: int) -> list[Example]:
     """One example per judgement that is not kept out for validation, each with a mismatched completion."""
-    with Store.open(context.store_path) as store:
+    with Store.open(context.store) as store:
         rows = [row for row in judgements(store) if not context.material.validation(row.prompt)]
-    check_classes(rows, str(context.store_path))
+    check_classes(rows, str(context.store))
     # Shuffled, as z is to rest on good and bad answers alike: votes name the better one first.
     random.Random(context.seed("mismatches")).shuffle(rows)
     template = context.template
     answers = [completion_ids(template, row.prompt, row.completion) for row in rows]
     prompts = [tuple(template.prompt_ids(row.prompt.messages)) for row in rows]
-    others = mismatches([row.prompt.id for row in rows], str(context.store_path))
+    others = mismatches([row.prompt.id for row in rows], str(context.store))
     # Own and other completion stand side by side until both fit: they share the prompt as it is trimmed.
     both = [
         Example(

@@ -65,7 +65,7 @@ def _source(context: Context, part: RewardPart, tokens: int) -> Reward:
     if isinstance(part, ModelPartConfig):
         return model(part.path)
     if isinstance(part, LabelersPartConfig):
-        return Ranked(context.store_path, labelers_of(context), text, context.recipe.feedback.votes)
+        return Ranked(context.store, labelers_of(context), text, context.recipe.feedback.votes)
     return source_outside(part, text)
 
 

@@ -49,12 +49,12 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
 
 def split_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
     """Training and validation pairs of the run's votes, split by prompt."""
-    with Store.open(context.store_path) as store:
+    with Store.open(context.store) as store:
         rows = preferences(store, ties=context.recipe.feedback.ties)
     if not rows:
         raise UserError(
             "there are no preferences to learn from",
-            where=str(context.store_path),
+            where=str(context.store),
             expected="at least one vote that prefers one completion",
             fix="set data.preferences, or use a world with simulated labelers",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -118,8 +119,8 @@ def run(context: Context) -> dict[str, Any]:
             progress.to(len(names) + 1, "reward model")
             if config.best_of_prompts:
                 results |= measure_best_of_n(study)
-    if context.store_path.exists():
-        with Store.open(context.store_path) as store:
+    if "feedback" in context.inputs or Path(context.store).exists():
+        with Store.open(context.store) as store:
             results["feedback"] = summarise(store)
             world = context.material.world
             if world is not None:
