@@ -226,19 +226,73 @@ def test_an_answer_can_be_taken_back_before_and_after_it_was_sent(site: Site) ->
     next_question(page, "=", "Enter")
     assert asked(page) == second
     all_sent(page)
-    page.route("**/api/votes", lambda route: route.abort())
+    page.context.set_offline(True)
     next_question(page, "ArrowRight", "Enter")
     expect(page.locator("#unsent")).to_have_text("1 unsent")
-    page.wait_for_timeout(300)
     press(page, "u")
     expect(page.locator(".turn .text").last).to_have_text(second)
     all_sent(page)
-    page.unroute("**/api/votes")
+    page.context.set_offline(False)
     (vote,) = live(site.store)
     assert vote.payload["verdict"] == "tie"
     assert site.store.counts()["votes"] == 3, (
         "nothing is ever removed: the vote, its retraction, the second vote"
     )
+
+
+def test_taking_back_a_vote_whose_receipt_was_lost_leaves_one_vote(site: Site) -> None:
+    """The server has kept it, but its answer never came: undo must not leave it standing."""
+    ask(site.store, 100)
+    page = site.visit(site.account("ada"))
+    begin(site, page)
+    first = asked(page)
+
+    def lose(route: Any) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/api/votes", lose)
+    next_question(page, "ArrowLeft", "Enter")
+    expect(page.locator("#unsent")).to_have_text("1 unsent")
+    for _ in range(100):
+        if live(site.store):
+            break
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(200)
+    press(page, "u")
+    expect(page.locator("#verdict")).to_contain_text("cannot be reached")
+    page.unroute("**/api/votes")
+    press(page, "u", "u")
+    expect(page.locator(".turn .text").last).to_have_text(first)
+    assert live(site.store) == []
+    next_question(page, "=", "Enter")
+    all_sent(page)
+    (vote,) = live(site.store)
+    assert vote.payload["verdict"] == "tie"
+
+
+def test_two_tabs_of_one_labeler_lose_nothing(site: Site) -> None:
+    ask(site.store, 200)
+    ada = site.account("ada")
+    page = site.visit(ada)
+    begin(site, page)
+    other = page.context.new_page()
+    begin(site, other)
+    page.context.set_offline(True)
+    first = asked(page)
+    press(page, "ArrowLeft", "Enter")
+    expect(page.locator("#unsent")).to_have_text("1 unsent")
+    page.context.set_offline(False)
+    all_sent(page)
+    for _ in range(100):
+        if live(site.store):
+            break
+        page.wait_for_timeout(50)
+    press(page, "u")
+    expect(page.locator(".turn .text").last).to_have_text(first)
+    next_question(page, "ArrowRight", "Enter")
+    all_sent(page)
+    assert len(live(site.store)) == 1
 
 
 def test_what_the_server_refuses_is_shown_and_kept(site: Site) -> None:

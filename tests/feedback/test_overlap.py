@@ -13,7 +13,7 @@ from concordant.feedback.agreement import agreement
 from concordant.feedback.disputes import adjudicate, disputes
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.live_votes import digest
-from concordant.feedback.overlap import agreed
+from concordant.feedback.overlap import in_agreement
 from concordant.feedback.store import Store
 from concordant.feedback.views import judgements, preferences
 from concordant.feedback.votes import Vote, both_bad, prefer, ranking, tie
@@ -49,13 +49,13 @@ def state(store: Store, task: str) -> tuple[str, int]:
 
 
 def test_what_counts_as_agreed() -> None:
-    assert agreed([prefer("a")])
-    assert agreed([prefer("a"), prefer("a", strength=3)])
-    assert not agreed([prefer("a"), tie()])
-    assert not agreed([both_bad(), prefer("a"), prefer("a")])
-    assert agreed([prefer("b"), prefer("a"), prefer("a"), prefer("a")])
-    assert agreed([ranking([["a"], ["b"], ["c"]]), ranking([["a"], ["c"], ["b"]])])
-    assert not agreed([ranking([["a"], ["b"]]), ranking([["a", "b"]])])
+    assert in_agreement([prefer("a")])
+    assert in_agreement([prefer("a"), prefer("a", strength=3)])
+    assert not in_agreement([prefer("a"), tie()])
+    assert not in_agreement([both_bad(), prefer("a"), prefer("a")])
+    assert in_agreement([prefer("b"), prefer("a"), prefer("a"), prefer("a")])
+    assert in_agreement([ranking([["a"], ["b"], ["c"]]), ranking([["a"], ["c"], ["b"]])])
+    assert not in_agreement([ranking([["a"], ["b"]]), ranking([["a", "b"]])])
 
 
 def test_two_who_agree_are_enough(store: Store) -> None:
@@ -104,3 +104,42 @@ def test_a_decision_is_read_in_place_of_the_votes_which_stay(store: Store) -> No
     assert disputes(store, DEFAULT_PROJECT) == []
     with pytest.raises(UserError, match="does not wait"):
         adjudicate(store, task, lead, prefer(one), "again")
+
+
+def test_who_caused_a_dispute_may_take_the_vote_back(store: Store) -> None:
+    task, (one, other) = ask(store, most=2)
+    votes(store, [one])
+    bob = store.add_labeler("bob", "human")
+    lease = store.lease(bob)
+    assert lease is not None
+    receipt = store.submit(lease.token, "k", Vote(task, prefer(other)))
+    assert state(store, task)[0] == "adjudication"
+    store.retract(receipt.vote_id, labeler=bob)
+    assert state(store, task)[0] == "open"
+    again = store.lease(bob)
+    assert again is not None
+    store.submit(again.token, "k2", Vote(task, prefer(one)))
+    assert state(store, task)[0] == "done"
+
+
+def test_what_is_decided_stays_decided(store: Store) -> None:
+    task, (one, other) = ask(store, most=2)
+    votes(store, [one, other])
+    lead = store.add_labeler("lead", "human")
+    adjudicate(store, task, lead, prefer(other), "")
+    assert store.answered(DEFAULT_PROJECT) == []
+    with store.reading() as connection:
+        first = connection.execute(text("SELECT id FROM vote ORDER BY created")).scalars().first()
+    store.retract(str(first))
+    assert state(store, task)[0] == "done"
+
+
+def test_more_may_be_asked_of_tasks_that_are_there(store: Store) -> None:
+    prompt = Prompt.user("question")
+    group = store.add_completions([(prompt, Completion(t), {}, True) for t in ("one", "other")])
+    (task,) = store.create_tasks("pairwise", [group], need=2).ids
+    assert task is not None
+    votes(store, [group[0], group[1]])
+    assert state(store, task) == ("done", 2)
+    store.create_tasks("pairwise", [group], need=2, policy={"most": 4})
+    assert state(store, task) == ("open", 4)

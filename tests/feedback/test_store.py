@@ -123,12 +123,14 @@ def test_retraction_is_a_newer_vote_and_opens_the_task(store: Store) -> None:
     first = answer(store, ada)
     assert state(store, task) == (1, "done")
     assert store.lease(ada) is None
-    store.retract(first)
+    taken_back = store.retract(first)
     assert state(store, task) == (0, "open")
     assert store.counts()["votes"] == 2
     assert store.counts()["live_votes"] == 0
+    assert store.retract(first) == taken_back, "asked for twice, done once"
+    assert store.counts()["votes"] == 2
     with pytest.raises(UserError, match="no live vote"):
-        store.retract(first)
+        store.retract(first, labeler=store.add_labeler("bob", "human"))
     answer(store, ada)  # ada may answer again, and the chain stays one
     assert state(store, task) == (1, "done")
     assert (store.counts()["votes"], store.counts()["live_votes"]) == (3, 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from concordant.errors import UserError
 from concordant.feedback import schema
@@ -99,18 +99,29 @@ def invite(store: Store, account: Account) -> str:
 
 
 def accept(store: Store, token: str, password: str) -> Account:
-    """Set the password of an invited account. Errors: UserError for a used or old link, or a short password."""
+    """Set the password of an invited account; what was open under the old one ends.
+
+    Errors: UserError for a used or old link, or a short password.
+    """
     if len(password) < SHORTEST_PASSWORD:
         raise UserError("this password is too short", expected=f"at least {SHORTEST_PASSWORD} characters")
-    now, hashed = store.now(), _hasher.hash(password)
+    now, found = store.now(), schema.invitation.c
+    open_ones = (found.digest == digest(token)) & found.used.is_(None) & (found.expires > now)
+    with (
+        store.reading() as connection
+    ):  # a hash costs memory and time, and is not for whoever makes up a link
+        if connection.scalar(select(found.id).where(open_ones)) is None:
+            raise UserError("this link has been used, or is too old", fix="ask for a new one")
+    hashed = _hasher.hash(password)
     with store.writing() as connection:
-        found = schema.invitation.c
-        open_ones = (found.digest == digest(token)) & found.used.is_(None) & (found.expires > now)
         taken = connection.execute(update(schema.invitation).where(open_ones).values(used=now))
         if taken.rowcount != 1:
             raise UserError("this link has been used, or is too old", fix="ask for a new one")
         key = connection.scalar(select(found.account).where(found.digest == digest(token)))
         connection.execute(update(schema.account).where(schema.account.c.id == key).values(password=hashed))
+        mine = (found.account == key) & found.used.is_(None)
+        connection.execute(update(schema.invitation).where(mine).values(used=now))
+        _end_access(connection, str(key), now)
         audit(connection, "password", "account", {"account": key}, now)
         row = connection.execute(select(schema.account).where(schema.account.c.id == key)).one()
     return _account(row)
@@ -152,8 +163,17 @@ def of_session(store: Store, token: str) -> Account | None:
     return None if row is None else _account(row)
 
 
-def make_token(store: Store, account: Account, name: str, scopes: Collection[str], days: int) -> str:
-    """A token for a program, for so many days; shown once, kept as a hash."""
+def _end_access(connection: Connection, account_id: str, now: int) -> None:
+    """End the sessions and tokens of an account."""
+    connection.execute(schema.session.delete().where(schema.session.c.account == account_id))
+    mine = (schema.api_token.c.account == account_id) & schema.api_token.c.revoked.is_(None)
+    connection.execute(update(schema.api_token).where(mine).values(revoked=now))
+
+
+def make_token(
+    store: Store, account: Account, name: str, scopes: Collection[str], days: int
+) -> tuple[str, str]:
+    """Id and text of a token for a program, for so many days; the text is shown once and kept as a hash."""
     strange = sorted(set(scopes) - set(SCOPES))
     if strange or not scopes:
         raise UserError(f"a token for {', '.join(strange) or 'nothing'}", expected=", ".join(SCOPES))
@@ -172,7 +192,7 @@ def make_token(store: Store, account: Account, name: str, scopes: Collection[str
     with store.writing() as connection:
         connection.execute(insert(schema.api_token), row)
         audit(connection, "token", "account", {"account": account.id, "scopes": row["scopes"]}, now)
-    return token
+    return str(row["id"]), token
 
 
 def of_token(store: Store, token: str) -> Account | None:
@@ -185,17 +205,21 @@ def of_token(store: Store, token: str) -> Account | None:
     return None if row is None else _account(row, frozenset(row.scopes))
 
 
-def revoke(store: Store, token_id: str) -> None:
-    """End a token before its time."""
-    mine = (schema.api_token.c.id == token_id) & schema.api_token.c.revoked.is_(None)
+def revoke(store: Store, token_id: str, account: Account) -> bool:
+    """End a token of this account before its time; False where there is none."""
+    known = schema.api_token.c
+    mine = (known.id == token_id) & (known.account == account.id) & known.revoked.is_(None)
     with store.writing() as connection:
-        connection.execute(update(schema.api_token).where(mine).values(revoked=store.now()))
-        audit(connection, "revoke", "token", {"token": token_id}, store.now())
+        ended = connection.execute(update(schema.api_token).where(mine).values(revoked=store.now()))
+        audit(connection, "revoke", "token", {"token": token_id, "ended": ended.rowcount}, store.now())
+    return ended.rowcount == 1
 
 
 def set_disabled(store: Store, account_id: str, disabled: bool) -> None:
-    """Close an account, or open it again; its votes stay."""
+    """Close an account, with its sessions and tokens, or open it again; its votes stay."""
     with store.writing() as connection:
+        if disabled:
+            _end_access(connection, account_id, store.now())
         mine = schema.account.c.id == account_id
         connection.execute(update(schema.account).where(mine).values(disabled=disabled))
         audit(

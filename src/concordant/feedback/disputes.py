@@ -14,7 +14,7 @@ from concordant.feedback.database import audit
 from concordant.feedback.ids import new_id
 from concordant.feedback.leasing import is_live, lock_tasks, prompt_from
 from concordant.feedback.store import Store
-from concordant.feedback.votes import VERDICT_TYPES, Payload, check_payload
+from concordant.feedback.votes import VERDICT_TYPES, Payload, check_payload, verdicts
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,17 @@ class Dispute:
     prompt: Prompt
     completions: tuple[Completion, ...]
     said: tuple[tuple[str, Payload], ...]  # name of the labeler, payload
+
+    @property
+    def order(self) -> list[list[str]]:
+        """Completions (ids) in tiers by how many of the others the labelers put each above, the best first."""
+        share = dict.fromkeys((one.id for one in self.completions), 0.0)
+        for _, payload in self.said:
+            for verdict in verdicts(payload, list(share)):
+                share[verdict.better] += verdict.p
+                share[verdict.worse] += 1 - verdict.p
+        levels = sorted({round(value, 6) for value in share.values()}, reverse=True)
+        return [[key for key, value in share.items() if round(value, 6) == level] for level in levels]
 
 
 def disputes(store: Store, project: str, n: int = 50) -> list[Dispute]:

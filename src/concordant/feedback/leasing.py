@@ -222,7 +222,7 @@ def _vote_row(
         "client": dict(said.client) or None,
         "idempotency_key": one.key,
         "supersedes": heads.get(chain),
-        "extra": held.expires <= now and held.n_done >= held.need,
+        "extra": held.n_done >= held.need,
         "created": now,
     }
     heads[chain] = row["id"]

@@ -62,6 +62,7 @@ def copy(source: str | Path, target: str | Path, *, progress: Progress | None = 
     """
     old, new = _existing(source), connect(target)
     with database_errors(old), _snapshot(old) as reader:
+        _refuse_empty(reader, old)
         prepare(reader, old, 0)
         with database_errors(new), new.begin() as writer:
             if layout_of(writer) is not None:
@@ -89,6 +90,7 @@ def bring_up_to_date(address: str | Path, *, now: float | None = None) -> Path |
     """
     engine = _existing(address)
     with database_errors(engine), engine.connect() as connection:
+        _refuse_empty(connection, engine)
         found = layout_of(connection)
     if found == schema.LAYOUT:
         return None
@@ -187,6 +189,11 @@ def _existing(address: str | Path) -> Engine:
             "there is no feedback store", where=place(engine), expected="the feedback.sqlite of a run"
         )
     return engine
+
+
+def _refuse_empty(connection: Connection, engine: Engine) -> None:
+    if layout_of(connection) is None:
+        raise UserError("there is no feedback store", where=place(engine), expected="one that a run has made")
 
 
 def _refuse_existing(target: Path) -> None:

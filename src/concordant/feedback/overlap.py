@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 
 from concordant.feedback import schema
 from concordant.feedback.database import chunks
-from concordant.feedback.statements import LIVE
+from concordant.feedback.statements import DECIDED, LIVE
 from concordant.feedback.votes import VERDICT_TYPES, Payload
 
 AGREED = (
@@ -32,7 +32,7 @@ def gist(payload: Payload) -> str:
     return str(payload["type"])
 
 
-def agreed(payloads: Sequence[Payload]) -> bool:
+def in_agreement(payloads: Sequence[Payload]) -> bool:
     """Whether enough verdicts say the same; one by itself always does."""
     if len(payloads) < 2:
         return True
@@ -44,14 +44,15 @@ def settle(connection: Connection, tasks: Sequence[str]) -> None:
     """Ask more labelers for those of `tasks` that are disputed, or put them before a lead."""
     task = schema.task.c
     for some in chunks(tasks):
-        wanted = select(task.id, task.need, task.policy).where(task.id.in_(some), task.state == "done")
+        waiting = task.state.in_(("done", "adjudication")) & ~DECIDED
+        wanted = select(task.id, task.need, task.policy).where(task.id.in_(some), waiting)
         rows = connection.execute(wanted.where(task.policy["most"].as_integer() > 0)).all()
         for row in rows:
-            if agreed(_payloads(connection, row.id)):
-                continue
             most = int(row.policy["most"])
             values: dict[str, Any] = {"state": "adjudication"}
-            if row.need < most:  # those who begin on it should be many before others begin on new ones
+            if in_agreement(_payloads(connection, row.id)):
+                values = {"state": "done"}
+            elif row.need < most:  # those who begin on it should be many before others begin on new ones
                 values = {"state": "open", "need": min(most, row.need + 2), "priority": 1.0}
             connection.execute(update(schema.task).where(task.id == row.id).values(**values))
 

@@ -16,7 +16,7 @@ from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.agreement import Rate, rate
 from concordant.feedback.database import insert_missing
-from concordant.feedback.leasing import is_live
+from concordant.feedback.leasing import is_live, of_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, verdicts
 
@@ -110,20 +110,20 @@ class Lesson:
     why: str
 
 
-def lesson(store: Store, task: str, payload: Payload) -> Lesson | None:
-    """What to tell about a vote; None where the answer is not known or not told."""
+def lesson(store: Store, vote_id: str) -> Lesson | None:
+    """What to tell about a vote that is kept; None where the answer is not known or not told."""
+    vote, gold, member = schema.vote.c, schema.gold, schema.task_completion.c
+    query = select(gold, vote.payload).join(gold, gold.c.task == vote.task)
     with store.reading() as connection:
-        row = connection.execute(select(schema.gold).where(schema.gold.c.task == task)).one_or_none()
+        row = connection.execute(query.where(vote.id == vote_id)).one_or_none()
         if row is None or not row.feedback_shown:
             return None
-        members = connection.scalars(
-            select(schema.task_completion.c.completion).where(schema.task_completion.c.task == task)
-        ).all()
-    share = agreed(payload, list(members), row.expected["better"])
+        members = connection.scalars(select(member.completion).where(member.task == row.task)).all()
+    share = share_right(row.payload, list(members), row.expected["better"])
     return Lesson(share == 1.0, row.expected["better"], row.explanation)
 
 
-def agreed(payload: Payload, members: list[str], better: str) -> float | None:
+def share_right(payload: Payload, members: list[str], better: str) -> float | None:
     """Share of the rivals that a vote puts `better` above; None for a vote that takes no side, such as a skip."""
     if payload["type"] not in ("pairwise", "ranking"):
         return None
@@ -133,22 +133,25 @@ def agreed(payload: Payload, members: list[str], better: str) -> float | None:
     return sum(one.decided and one.better == better for one in said) / len(said)
 
 
-def gold_scores(store: Store) -> Mapping[str, Rate]:
-    """By labeler (id): how often the known answer was given, over the live votes on tasks that have one.
+def gold_scores(store: Store, project: str | None = None) -> Mapping[str, Rate]:
+    """By labeler (id): how often the known answer was given, over the live votes of a project on tasks that have one.
 
     Exercises do not count: their answers are explained.
     """
     vote, gold, members = schema.vote, schema.gold, schema.task_completion
     with store.reading() as connection:
         query = select(vote.c.labeler, vote.c.task, vote.c.payload, gold.c.expected)
-        query = query.join(gold, gold.c.task == vote.c.task).where(is_live(), ~gold.c.feedback_shown)
+        query = query.join(gold, gold.c.task == vote.c.task).join(
+            schema.task, schema.task.c.id == vote.c.task
+        )
+        query = query.where(is_live(), ~gold.c.feedback_shown, of_project(project))
         rows = connection.execute(query).all()
         of_task: dict[str, list[str]] = defaultdict(list)
         for row in connection.execute(select(members).where(members.c.task.in_(select(gold.c.task)))):
             of_task[row.task].append(row.completion)
     shares: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        share = agreed(row.payload, of_task[row.task], row.expected["better"])
+        share = share_right(row.payload, of_task[row.task], row.expected["better"])
         if share is not None:
             shares[row.labeler].append(share)
     return {labeler: rate(found) for labeler, found in shares.items()}

@@ -97,18 +97,17 @@ def shares(store: Store, project: str) -> list[Share]:
     return sorted(rows, key=lambda one: (-one.verdicts, one.name))
 
 
-def answered_by_people(store: Store) -> tuple[int, int]:
-    """How many tasks for training have a person's live verdict, and how many there are."""
+def answered_by_people(store: Store) -> tuple[int, int, int]:
+    """How many tasks for training have a person's verdict, how many people only passed over, and how many there are."""
     vote, task, labeler = schema.vote, schema.task, schema.labeler
-    answered = (
-        select(func.count(vote.c.task.distinct()))
-        .join(task, task.c.id == vote.c.task)
-        .join(labeler, labeler.c.id == vote.c.labeler)
-        .where(of_project(None), labeler.c.kind == "human", vote.c.type.in_(VERDICT_TYPES), is_live())
-    )
+    spoke = select(vote.c.task, vote.c.type).join(task, task.c.id == vote.c.task)
+    spoke = spoke.join(labeler, labeler.c.id == vote.c.labeler)
+    spoke = spoke.where(of_project(None), labeler.c.kind == "human", is_live())
     with store.reading() as connection:
         every = connection.scalar(select(func.count()).select_from(task).where(of_project(None)))
-        return connection.scalar(answered) or 0, every or 0
+        rows = connection.execute(spoke).all()
+    answered = {row.task for row in rows if row.type in VERDICT_TYPES}
+    return len(answered), len({row.task for row in rows} - answered), every or 0
 
 
 def done_by(store: Store, project: str, labeler: str) -> int:

@@ -86,5 +86,5 @@ def fit_project(store: Store, project: str | None = None) -> tuple[LabelerStandi
         return ()
     contests = from_live_votes(shared, {key: key for key in shared.completions})
     found = fit_labelers(contests).labelers
-    keep_fit(store, found)
+    keep_fit(store, found, project=project)
     return found

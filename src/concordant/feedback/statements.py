@@ -23,7 +23,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from concordant.feedback.schema import completion, item, lease, rubric_version, task, task_completion, vote
+from concordant.feedback.schema import (
+    adjudication,
+    completion,
+    item,
+    lease,
+    rubric_version,
+    task,
+    task_completion,
+    vote,
+)
 from concordant.feedback.schema import project as project_table
 from concordant.feedback.votes import VERDICT_TYPES
 
@@ -32,6 +41,9 @@ NEWEST: ColumnElement[bool] = ~exists().where(_later.c.supersedes == vote.c.id)
 """Condition on `vote`: nothing supersedes it."""
 LIVE: ColumnElement[bool] = NEWEST & (vote.c.type != "retract")
 """Condition on `vote`: nothing supersedes it, and it is not itself a retraction."""
+
+DECIDED: ColumnElement[bool] = exists().where(adjudication.c.task == task.c.id)
+"""Condition on `task`: a lead has decided it."""
 
 TASKS: BindParameter[str] = bindparam("tasks", expanding=True)
 TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
@@ -137,7 +149,11 @@ def _recount() -> Update:
         .scalar_subquery()
     )
     state = case(
-        (task.c.state.not_in(("open", "done")), task.c.state), (done >= task.c.need, "done"), else_="open"
+        (task.c.state == "cancelled", "cancelled"),
+        (DECIDED, "done"),
+        (done < task.c.need, "open"),
+        (task.c.state == "adjudication", "adjudication"),  # whether it still is one, `overlap.settle` says
+        else_="done",
     )
     return update(task).where(task.c.id.in_(TASKS)).values(n_done=done, state=state)
 

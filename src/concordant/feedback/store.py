@@ -1,4 +1,4 @@
-"""The feedback store of a run: prompts, completions, tasks and votes in one SQLite file."""
+"""The feedback store of a run: prompts, completions, tasks and votes, in an SQLite file or in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from concordant.feedback.leasing import (
     prompt_from,
     recount,
 )
+from concordant.feedback.overlap import settle
+from concordant.feedback.statements import DECIDED
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -159,9 +161,9 @@ class Store:
             return write_tasks(connection, groups, shared, rubric, self._clock())
 
     def answered(self, project: str) -> list[str]:
-        """Tasks (ids) of a project that have all the answers they want, those with the fewest first."""
+        """Tasks (ids) of a project that have all the answers they want and no decision, the fewest answers first."""
         task = schema.task.c
-        done = select(task.id).where(task.project == project, task.state == "done")
+        done = select(task.id).where(task.project == project, task.state == "done", ~DECIDED)
         with self.reading() as connection:
             return list(connection.scalars(done.order_by(task.n_done, task.random_key)))
 
@@ -231,8 +233,10 @@ class Store:
 
     def extend(self, token: str, labeler: str) -> int | None:
         """Hold a lease for another quarter of an hour; until when (UTC ms), or None where there is no such lease."""
-        expires = self._clock() + LEASE_MS
+        now = self._clock()
+        expires = now + LEASE_MS
         mine = (schema.lease.c.token == token) & (schema.lease.c.labeler == labeler)
+        mine &= schema.lease.c.expires > now  # one that ran out may have gone to somebody else
         with self.writing() as connection:
             held = connection.execute(update(schema.lease).where(mine).values(expires=expires))
         return expires if held.rowcount else None
@@ -257,7 +261,7 @@ class Store:
             raise UserError(f"no vote has the id {vote_id}", expected="the id of a receipt")
         return str(found)
 
-    def project_of(self, task_id: str) -> str:
+    def project_of_task(self, task_id: str) -> str:
         """The project in which a task is asked. Errors: UserError where there is no such task."""
         with self.reading() as connection:
             found = connection.scalar(select(schema.task.c.project).where(schema.task.c.id == task_id))
@@ -279,6 +283,8 @@ class Store:
             if row is not None:
                 lock_tasks(connection, [row.task])
                 row = connection.execute(live).one_or_none()
+            if row is None and (earlier := _retraction(connection, vote_id, labeler)) is not None:
+                return earlier  # asked for twice: the first answer may have been lost
             if row is None:
                 raise UserError(
                     f"no live vote has the id {vote_id}",
@@ -295,6 +301,7 @@ class Store:
             }
             connection.execute(insert(schema.vote), again)
             recount(connection, [row.task])
+            settle(connection, [row.task])
             audit(connection, "retract", vote_id, {"task": row.task}, now, labeler=row.labeler)
         return str(again["id"])
 
@@ -316,21 +323,35 @@ class Store:
         ]
 
     def counts(self) -> dict[str, int]:
-        """How many of everything: rows of the main tables, tasks by state, live votes and verdicts."""
-        names = ("item", "completion", "labeler", "task", "lease", "vote")
-        tables = schema.metadata.tables
+        """How many of everything: items, completions and labelers; of what is for training, tasks and votes."""
+        task, vote = schema.task, schema.vote
+        whole = (schema.item, schema.completion, schema.labeler, schema.lease)
+        votes = (
+            select(func.count())
+            .select_from(vote)
+            .join(task, task.c.id == vote.c.task)
+            .where(of_project(None))
+        )
         with self.reading() as connection:
             found = {
-                f"{name}s": connection.scalar(select(func.count()).select_from(tables[name]))
-                for name in names
+                f"{table.name}s": connection.scalar(select(func.count()).select_from(table))
+                for table in whole
             }
-            by_state = select(schema.task.c.state, func.count()).group_by(schema.task.c.state)
+            by_state = select(task.c.state, func.count()).where(of_project(None)).group_by(task.c.state)
             states = {row[0]: row[1] for row in connection.execute(by_state)}
-            live = select(func.count()).select_from(schema.vote).where(is_live())
-            found["live_votes"] = connection.scalar(live)
-            found["verdicts"] = connection.scalar(live.where(schema.vote.c.type.in_(VERDICT_TYPES)))
+            found["tasks"] = sum(states.values())
+            found["votes"] = connection.scalar(votes)
+            found["live_votes"] = connection.scalar(votes.where(is_live()))
+            found["verdicts"] = connection.scalar(votes.where(is_live(), vote.c.type.in_(VERDICT_TYPES)))
         found |= {f"tasks_{state}": states.get(state, 0) for state in schema.TASK_STATES}
         return {name: int(count or 0) for name, count in found.items()}
+
+
+def _retraction(connection: Connection, vote_id: str, labeler: str | None) -> str | None:
+    """The retraction that has taken this vote back, by this labeler where one is given."""
+    later = schema.vote.c
+    query = select(later.id).where(later.supersedes == vote_id, later.type == "retract")
+    return connection.scalar(query if labeler is None else query.where(later.labeler == labeler))
 
 
 def _item_row(prompt: Prompt, now: int) -> dict[str, Any]:

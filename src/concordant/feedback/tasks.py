@@ -14,7 +14,8 @@ from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known, serialise
 from concordant.feedback.ids import canonical, content_id
 from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.leasing import recount
+from concordant.feedback.leasing import lock_tasks, recount
+from concordant.feedback.overlap import settle
 from concordant.seeds import derive
 
 DEFAULT_RUBRIC: Mapping[str, Any] = {
@@ -82,7 +83,15 @@ def _add(connection: Connection, drafts: Mapping[str, Draft], shared: Mapping[st
     for some in chunks(sorted(there)):
         wanting = schema.task.c.id.in_(some) & (schema.task.c.need < shared["need"])
         connection.execute(update(schema.task).where(wanting).values(need=shared["need"]))
+    lock_tasks(connection, there)
+    most = shared["policy"].get("most")
+    for key in sorted(there) if most else ():
+        known_policy = connection.scalar(select(schema.task.c.policy).where(schema.task.c.id == key)) or {}
+        merged = {**known_policy, "most": most}
+        connection.execute(update(schema.task).where(schema.task.c.id == key).values(policy=merged))
     recount(connection, sorted(there))
+    if most:
+        settle(connection, sorted(there))
     first = (connection.scalar(select(func.max(schema.task.c.seq))) or 0) + 1
     fresh = [key for key in drafts if key not in there]
     rows = [_task_row(key, drafts[key][0], first + n, shared, now) for n, key in enumerate(fresh)]

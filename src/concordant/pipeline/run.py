@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from concordant.errors import UserError
 from concordant.files import disk_errors, write_json, write_text
-from concordant.pipeline.context import STORE, Context, base_path, template_of
+from concordant.pipeline.context import STORE, Context, base_path, store_address, template_of
 from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of
+from concordant.pipeline.people import wait_for_people
 from concordant.pipeline.plan import Planned, plan
 from concordant.pipeline.preflight import check_lengths, check_machine, check_material, check_rewards
 from concordant.pipeline.provenance import resolved_toml
@@ -126,6 +127,8 @@ class Execution:
         if stage.action == "reuse" and stage.donor is not None:
             self._adopt(stage, stage.donor)
         elif stage.action != "skip":
+            if "feedback" in stage.inputs:
+                wait_for_people(self.recipe, store_address(self.recipe, self.run_folder))
             self._run(stage)
         self.done[stage.name] = stage.folder
 

@@ -41,6 +41,11 @@ def ask_again(
     selector needs a reward model and the run has none.
     """
     tasks = store.answered(project)
+    if selector != "random":  # what has one answer alone cannot be compared
+        known = zip(tasks, store.comparisons(tasks), strict=True)
+        tasks = [task for task, (_, completions) in known if len(completions) > 1]
+    if not tasks:
+        return 0
     if selector == "random":
         candidates = Candidates(np.zeros((1, len(tasks))))
     else:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Request
 
 from concordant.app.label import forms
 from concordant.app.web.safe_html import safe_html
-from concordant.app.web.security import may, store_of
-from concordant.feedback.accounts import Account, add_account, invite, make_token, save_settings
+from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, may, store_of
+from concordant.feedback.accounts import (
+    Account,
+    accounts,
+    add_account,
+    invite,
+    make_token,
+    revoke,
+    save_settings,
+    set_disabled,
+)
 from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.disputes import adjudicate
@@ -23,10 +32,6 @@ from concordant.feedback.votes import Lease, Vote
 
 router = APIRouter(prefix="/api", tags=["labeling"])
 
-Labeler = Annotated[Account, may("labeler", "vote")]
-Reader = Annotated[Account, may("viewer", "read")]
-Lead = Annotated[Account, may("lead", "lead")]
-Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
 
 rendered = lru_cache(maxsize=4096)(safe_html)
 
@@ -72,7 +77,7 @@ def vote(request: Request, account: Labeler, given: forms.VoteGiven) -> forms.Ke
     payload = given.payload.model_dump()
     cast = Vote(given.task, payload, active_ms=min(given.active_ms, given.wall_ms), wall_ms=given.wall_ms)
     receipt = store.submit(given.token, f"{account.labeler}:{given.key}", cast, labeler=account.labeler)
-    told = lesson(store, given.task, payload)
+    told = lesson(store, receipt.vote_id)
     shown = None if told is None else forms.Lesson(right=told.right, better=told.better, why=told.why)
     return forms.Kept(vote=receipt.vote_id, repeated=receipt.repeated, extra=receipt.extra, lesson=shown)
 
@@ -84,7 +89,7 @@ def retract(request: Request, account: Labeler, vote_id: Key) -> forms.Questions
     task = store.task_of(vote_id)
     store.retract(vote_id, labeler=account.labeler)
     again = store.lease_many(account.labeler, 1, among=[task])
-    project = store.project_of(task)
+    project = store.project_of_task(task)
     return forms.Questions(
         questions=[question_of(one) for one in again], progress=progress_of(store, project, account)
     )
@@ -121,13 +126,46 @@ def decide(request: Request, account: Lead, task: Key, decision: forms.Decision)
     return forms.Decided(decision=key)
 
 
-@router.post("/accounts", dependencies=[may("admin", "lead")])
-def invite_somebody(request: Request, asked: forms.AccountAsked) -> forms.Invited:
-    """An account, and a link with which its owner sets a password; the link works once."""
+@router.post("/accounts")
+def invite_somebody(request: Request, account: Admin, asked: forms.AccountAsked) -> forms.Invited:
+    """An account, and a link with which its owner sets a password; the link works once.
+
+    Somebody who has a password already is invited anew only with `again`: the link is as good as the password.
+    """
+    if account.scopes is not None:
+        raise HTTPException(403, "a program cannot invite people")
     store = store_of(request)
+    known = next((one for one in accounts(store) if one.name == asked.name.strip()), None)
+    if known is not None and known.can_log_in and not asked.again:
+        raise HTTPException(409, f"{known.name} has a password already; ask for a new link with again")
     invited = add_account(store, asked.name, asked.role)
     link = request.url_for("invitation").include_query_params(token=invite(store, invited))
     return forms.Invited(name=invited.name, role=invited.role, link=str(link))
+
+
+@router.post("/accounts/{account_id}/close")
+def close_account(request: Request, account: Admin, account_id: Key) -> forms.Done:
+    """Let somebody in no more: sessions and tokens end, votes stay."""
+    return _close(request, account, account_id, True)
+
+
+@router.post("/accounts/{account_id}/open")
+def open_account(request: Request, account: Admin, account_id: Key) -> forms.Done:
+    """Let somebody in again, with the password there was."""
+    return _close(request, account, account_id, False)
+
+
+def _close(request: Request, account: Account, account_id: str, closed: bool) -> forms.Done:
+    if account.scopes is not None or account.id == account_id:
+        raise HTTPException(403, "a program cannot do this, and nobody to themselves")
+    set_disabled(store_of(request), account_id, closed)
+    return forms.Done(done=True)
+
+
+@router.delete("/tokens/{token_id}")
+def revoke_token(request: Request, account: Reader, token_id: Key) -> forms.Done:
+    """End a token of one's own before its time."""
+    return forms.Done(done=revoke(store_of(request), token_id, account))
 
 
 @router.post("/tokens")
@@ -136,7 +174,8 @@ def token_for_program(request: Request, account: Reader, asked: forms.TokenAsked
     if account.scopes is not None:
         raise HTTPException(403, "a program cannot make tokens")
     store = store_of(request)
-    return forms.TokenGiven(token=make_token(store, account, asked.name, asked.scopes, asked.days))
+    key, token = make_token(store, account, asked.name, asked.scopes, asked.days)
+    return forms.TokenGiven(id=key, token=token)
 
 
 def question_of(lease: Lease) -> forms.Question:
@@ -168,7 +207,7 @@ def project_row(one: Any) -> forms.ProjectRow:
 
 def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
     """The figures of every labeler of a project."""
-    gold, fits = gold_scores(store), latest_fit(store)
+    gold, fits = gold_scores(store, project), latest_fit(store, project)
     rows = []
     for one in shares(store, project):
         figures = agreement(store, one.labeler, project=project)

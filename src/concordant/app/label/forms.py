@@ -202,6 +202,7 @@ class AccountAsked(Form):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\x00]*$")]
     role: Literal["admin", "lead", "labeler", "viewer"] = "labeler"
+    again: bool = False
 
 
 class Invited(BaseModel):
@@ -220,7 +221,14 @@ class TokenAsked(Form):
     days: Annotated[int, Field(ge=1, le=366)] = 30
 
 
-class TokenGiven(BaseModel):
-    """Shown once."""
+class Done(BaseModel):
+    """Whether there was anything to do."""
 
+    done: bool
+
+
+class TokenGiven(BaseModel):
+    """The token is shown once; with its id it can be revoked."""
+
+    id: str
     token: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from concordant.app.label.api import labeler_rows
 from concordant.app.web.pages import page
-from concordant.app.web.security import may, store_of
-from concordant.feedback.accounts import Account, accounts
+from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, store_of
+from concordant.feedback.accounts import accounts
 from concordant.feedback.disputes import Dispute, disputes
 from concordant.feedback.projects import done_by, project_of, projects
 from concordant.feedback.standing import standing
@@ -18,11 +18,7 @@ from concordant.feedback.votes import Payload
 
 router = APIRouter(include_in_schema=False)
 
-Labeler = Annotated[Account, may("labeler", "vote")]
-Reader = Annotated[Account, may("viewer", "read")]
-Lead = Annotated[Account, may("lead", "lead")]
-Admin = Annotated[Account, may("admin", "lead")]
-Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
+Then = Annotated[str, Query(pattern=r"^[A-Za-z0-9_:.-]{0,80}$")]
 
 
 @router.get("/", name="home")
@@ -45,14 +41,14 @@ def label(request: Request, account: Labeler, project: Key) -> Response:
 
 
 @router.get("/welcome", name="welcome")
-def welcome(request: Request, account: Labeler, then: str = "") -> HTMLResponse:
+def welcome(request: Request, account: Labeler, then: Then = "") -> HTMLResponse:
     """What is asked of a labeler, before the exercises."""
     practice = project_of(store_of(request), request.app.state.practice)
     return page(request, "welcome.html.j2", account=account, practice=practice, then=then)
 
 
 @router.get("/practice", name="practice")
-def practice(request: Request, account: Labeler, then: str = "") -> HTMLResponse:
+def practice(request: Request, account: Labeler, then: Then = "") -> HTMLResponse:
     """The exercises."""
     one = project_of(store_of(request), request.app.state.practice)
     return page(request, "label.html.j2", account=account, project=one, then=then)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import socket
@@ -9,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
@@ -86,7 +86,9 @@ async def _not_an_address(request: Request, error: Exception) -> Response:
     """A page whose address makes no sense is a page that is not there; a program is told what is wrong."""
     assert isinstance(error, RequestValidationError)
     if request.url.path.startswith("/api/"):
-        return await request_validation_exception_handler(request, error)
+        # What was sent is not sent back: it may hold what JSON cannot say.
+        told = [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in error.errors()]
+        return JSONResponse({"detail": json.loads(json.dumps(told, default=str))}, 422)
     said = "There is no such page."
     return page(request, "message.html.j2", title="That did not work", said=said, status=404)
 

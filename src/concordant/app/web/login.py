@@ -15,6 +15,9 @@ from concordant.feedback.accounts import SESSION_MS, accept, close_session, log_
 
 router = APIRouter(include_in_schema=False)
 
+Line = Annotated[str, Form(max_length=1000, pattern=r"^[^\x00]*$")]
+TOO_MANY = "Too many tries. Wait a minute."
+
 
 def with_cookie(request: Request, token: str) -> Response:
     """To the first page, with a session."""
@@ -42,12 +45,12 @@ def login_page(request: Request) -> HTMLResponse:
 
 
 @router.post("/login")
-def login(request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()]) -> Response:
+def login(request: Request, name: Line, password: Line) -> Response:
     """Check a name and a password; five tries a minute for a name, thirty for an address."""
     limits: tuple[Limit, Limit] = request.app.state.limits
     address = request.client.host if request.client else "?"
     if not (limits[0].allow(f"{address} {name}") and limits[1].allow(address)):
-        return page(request, "login.html.j2", said="Too many tries. Wait a minute.", status=429)
+        return page(request, "login.html.j2", said=TOO_MANY, status=429)
     account = log_in(store_of(request), name, password)
     if account is None:
         return page(request, "login.html.j2", said="This name and password do not go together.", status=401)
@@ -61,8 +64,11 @@ def invitation_page(request: Request, token: str = "") -> HTMLResponse:
 
 
 @router.post("/invitation")
-def invitation(request: Request, token: Annotated[str, Form()], password: Annotated[str, Form()]) -> Response:
+def invitation(request: Request, token: Line, password: Line) -> Response:
     """Set the password of an invited account and come in."""
+    address = request.client.host if request.client else "?"
+    if not request.app.state.limits[1].allow(address):
+        return page(request, "invitation.html.j2", token=token, said=TOO_MANY, status=429)
     try:
         account = accept(store_of(request), token, password)
     except UserError as error:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Path, Request
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -115,6 +115,13 @@ def may(role: str, scope: str) -> Any:
         return account
 
     return Depends(check)
+
+
+Labeler = Annotated[Account, may("labeler", "vote")]
+Reader = Annotated[Account, may("viewer", "read")]
+Lead = Annotated[Account, may("lead", "lead")]
+Admin = Annotated[Account, may("admin", "lead")]
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
 
 
 class Limit:

@@ -11,8 +11,11 @@ from concordant.errors import UserError
 from concordant.feedback.aggregation.bradley_terry import FLAGGED_BELOW, FLAGGED_FROM, LabelerStanding
 from concordant.feedback.database import audit, known
 from concordant.feedback.ids import new_id, now_ms
+from concordant.feedback.schema import audit as trail
 from concordant.feedback.schema import labeler, labeler_fit
 from concordant.feedback.store import Store
+
+FITTED = "fit labelers"  # in the audit trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,13 @@ class LabelerFit:
 
 
 def keep_fit(
-    store: Store, standings: Sequence[LabelerStanding], quality: Mapping[str, float] | None = None
+    store: Store,
+    standings: Sequence[LabelerStanding],
+    quality: Mapping[str, float] | None = None,
+    *,
+    project: str | None = None,
 ) -> KeptFit:
-    """Append a fit; `quality` is by labeler (id), None for one it lacks.
+    """Append a fit of a project (id), or of all votes for training; `quality` is by labeler (id).
 
     A labeler whose rho is hidden gets no row, and is counted. Raises UserError for labelers the store does
     not know, and then keeps nothing.
@@ -69,17 +76,19 @@ def keep_fit(
         if rows:
             connection.execute(insert(labeler_fit), rows)
         hidden = len(standings) - len(rows)
-        audit(connection, "fit labelers", fit, {"labelers": len(rows), "hidden": hidden}, now)
+        audit(connection, FITTED, fit, {"labelers": len(rows), "hidden": hidden, "project": project}, now)
     return KeptFit(fit, len(rows), hidden)
 
 
-def latest_fit(store: Store) -> dict[str, LabelerFit]:
-    """For each labeler (id) the newest row there is of it."""
+def latest_fit(store: Store, project: str | None = None) -> dict[str, LabelerFit]:
+    """The newest fit of a project (id), or of all votes for training, by labeler (id); none where there is none."""
+    newest = select(trail.c.object, trail.c.detail).where(trail.c.verb == FITTED)
     with store.reading() as connection:
-        rows = connection.execute(
-            select(labeler_fit).order_by(labeler_fit.c.created, labeler_fit.c.fit)
-        ).all()
-    return {row.labeler: LabelerFit(row.reliability, row.quality, row.n) for row in rows}
+        found = connection.execute(newest.order_by(trail.c.created.desc(), trail.c.id.desc())).all()
+    for row in found:
+        if row.detail.get("project") == project:
+            return read_fit(store, row.object)
+    return {}
 
 
 def read_fit(store: Store, fit: str) -> dict[str, LabelerFit]:

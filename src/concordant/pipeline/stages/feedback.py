@@ -8,14 +8,12 @@ from typing import Any
 from concordant.data.types import Prompt
 from concordant.feedback.imports import import_judgements, import_preferences
 from concordant.feedback.labelers import collect
-from concordant.feedback.projects import answered_by_people
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.files import write_json
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context, Totals
 from concordant.pipeline.folder import read_json
-from concordant.pipeline.interrupt import WaitingForPeople
 from concordant.pipeline.parts.judging import labelers_of
 from concordant.pipeline.parts.sampling import completion_of, sampler_of, with_ids
 
@@ -34,7 +32,6 @@ def run(context: Context) -> dict[str, Any]:
             sample_candidates(context, store)
             if "simulated" in context.recipe.feedback.source:
                 ask_labelers(context, store)
-        wait_for_people(context, store)
         return summarise(store)
 
 
@@ -87,17 +84,6 @@ def ask_labelers(context: Context, store: Store) -> None:
             context.stop.check()
 
         collect(store, labelers, seed=context.seed("assignment"), progress=told)
-
-
-def wait_for_people(context: Context, store: Store) -> None:
-    """Stop the run here until as many questions as the recipe wants have been answered by people."""
-    settings = context.recipe.feedback
-    if "human" not in settings.source:
-        return
-    answered, asked = answered_by_people(store)
-    wanted = settings.people or (asked if settings.source == "human" else 0)
-    if answered < min(wanted, asked):
-        raise WaitingForPeople(answered, min(wanted, asked))
 
 
 def _repeated(prompts: Sequence[Prompt], n: int, endless: bool) -> list[Prompt]:

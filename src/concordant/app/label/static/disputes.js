@@ -7,8 +7,9 @@ function payloadOf(section, button) {
   if (section.dataset.kind === "pairwise") {
     return { type: "pairwise", verdict: verdict ?? "prefer", winner: winner ?? null };
   }
-  const others = [...section.querySelectorAll(".answer")].map((one) => one.dataset.id).filter((id) => id !== winner);
-  return { type: "ranking", tiers: [[winner], others] };
+  // The others stay in the order that the labelers gave them.
+  const others = JSON.parse(section.dataset.order).map((tier) => tier.filter((id) => id !== winner));
+  return { type: "ranking", tiers: [[winner], ...others.filter((tier) => tier.length)] };
 }
 
 for (const section of document.querySelectorAll(".dispute")) {

@@ -115,6 +115,11 @@ function bar() {
     button("Hand in", "Hand in (Enter)", () => act("submit")));
 }
 
+/** A key that no other vote has; `crypto.randomUUID` is missing on a page without TLS. */
+function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+}
+
 // Acting
 
 function act(action, event = {}) {
@@ -138,12 +143,12 @@ function submit() {
 
 async function handIn(payload, question = state.current) {
   if (!question || question !== state.current || state.handing) return; // a key was pressed twice
-  const entry = { ...clock.read(), key: crypto.randomUUID(), token: question.token, task: question.task, payload, at: Date.now() };
+  const entry = { ...clock.read(), key: newKey(), token: question.token, task: question.task, payload, at: Date.now() };
   state.handing = true;
   try {
     if (practice) return await learn(entry);
     state.answered.add(question.task);
-    state.history.push({ question, key: entry.key, vote: null });
+    state.history.push({ question, entry, key: entry.key, vote: null });
     await outbox.put(entry); // on this machine's disk before the question goes away
   } finally {
     state.handing = false;
@@ -177,29 +182,36 @@ async function undo() {
   if (state.handing) return;
   const last = state.history.pop();
   if (!last) return announce("There is nothing to take back");
-  const held = state.current;
+  state.handing = true;
   let question = last.question;
   try {
-    if (!(await outbox.take(last.key))) {
-      if (!last.vote) {
-        state.history.push(last);
-        return announce("The last answer is on its way: try again in a moment");
-      }
-      const again = await send("POST", `/api/votes/${last.vote}/retract`);
-      showCount(again.progress);
-      question = again.questions[0] ?? null;
-    }
+    if (last.vote || !(await outbox.take(last.key))) question = await retracted(last);
   } catch (error) {
     state.history.push(last);
-    return announce(error.message);
+    return announce(error instanceof Refused ? error.message : "The server cannot be reached: try again in a moment");
+  } finally {
+    state.handing = false;
   }
+  state.answered.delete(last.question.task);
   if (!question) return announce("Taken back; the question is with somebody else now");
-  state.answered.delete(question.task);
-  if (held) state.queue.unshift(held);
+  if (state.current && state.current.task !== question.task) state.queue.unshift(state.current);
+  state.queue = state.queue.filter((one) => one.task !== question.task);
   state.done = false;
   state.current = question;
   show();
   announce("Taken back: answer it again");
+}
+
+/** Have the server take a vote back. Where its receipt was lost it is sent once more: it is kept once all the same. */
+async function retracted(last) {
+  if (!last.vote) {
+    const { token, key, task, payload, active_ms, wall_ms } = last.entry;
+    last.vote = (await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms })).vote;
+    await outbox.forget(last.key);
+  }
+  const again = await send("POST", `/api/votes/${last.vote}/retract`);
+  showCount(again.progress);
+  return again.questions[0] ?? null;
 }
 
 function loggedOut(said) {

@@ -4,6 +4,11 @@ import { Refused, send } from "./api.js";
 
 const LONGEST_WAIT = 20_000; // ms between two tries
 
+/** Run `work` while no other tab of this account does; without the browser's locks, simply run it. */
+function alone(name, work) {
+  return navigator.locks ? navigator.locks.request(name, work) : work();
+}
+
 /** Votes of one account, sent one after the other, each until it is acknowledged. */
 export class Outbox {
   constructor(account, { sent, changed, loggedOut }) {
@@ -13,7 +18,6 @@ export class Outbox {
     this.loggedOut = loggedOut;
     this.failures = 0;
     this.running = false;
-    this.delivering = null; // key of the vote on its way
     this.timer = null;
   }
 
@@ -36,13 +40,22 @@ export class Outbox {
     this.flush();
   }
 
-  /** Take a vote out; true if it was still here. */
+  /** Take a vote out; true if it was here and nobody has tried to send it: then the server cannot know it. */
   async take(key) {
-    const there = await this.read((votes) => votes.get(key));
-    if (!there || this.delivering === key) return false;
-    await this.write((votes) => votes.delete(key));
+    const taken = await alone(this.name, async () => {
+      const there = await this.read((votes) => votes.get(key));
+      if (!there || (there.tried && !there.refused)) return false;
+      await this.write((votes) => votes.delete(key));
+      return true;
+    });
     await this.report();
-    return true;
+    return taken;
+  }
+
+  /** Forget a vote that has been dealt with otherwise. */
+  async forget(key) {
+    await alone(this.name, () => this.write((votes) => votes.delete(key)));
+    await this.report();
   }
 
   async all() {
@@ -64,13 +77,15 @@ export class Outbox {
   }
 
   async flush() {
-    if (this.running || this.timer) return;
+    if (this.running || this.timer || navigator.onLine === false) return; // `online` calls again
     this.running = true;
     try {
       for (;;) {
-        const entry = (await this.all()).find((one) => !one.refused);
-        if (!entry) break;
-        if (!(await this.deliver(entry))) break;
+        const go = await alone(this.name, async () => {
+          const entry = (await this.all()).find((one) => !one.refused);
+          return entry ? this.deliver(entry) : false;
+        });
+        if (!go) break;
       }
     } finally {
       this.running = false;
@@ -79,7 +94,7 @@ export class Outbox {
 
   async deliver(entry) {
     const { token, key, task, payload, active_ms, wall_ms } = entry;
-    this.delivering = key;
+    await this.write((votes) => votes.put({ ...entry, tried: true }));
     try {
       const receipt = await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms });
       await this.write((votes) => votes.delete(key));
@@ -93,7 +108,7 @@ export class Outbox {
         return false;
       }
       if (error instanceof Refused && error.status < 500 && error.status !== 408 && error.status !== 429) {
-        await this.write((votes) => votes.put({ ...entry, refused: error.message }));
+        await this.write((votes) => votes.put({ ...entry, tried: true, refused: error.message }));
         await this.report();
         return true;
       }
@@ -105,8 +120,6 @@ export class Outbox {
         this.flush();
       }, wait);
       return false;
-    } finally {
-      this.delivering = null;
     }
   }
 
