@@ -131,7 +131,7 @@ def call(url: str, token: str, body: dict) -> dict:
 
 def token_of(address: str, name: str) -> str:
     with Store.open(address) as store:
-        return make_token(store, add_account(store, name, "labeler"), "load", ["vote"], 1)
+        return make_token(store, add_account(store, name, "labeler"), "load", ["vote"], 1)[1]
 
 
 def vote_for(question: dict) -> dict:
