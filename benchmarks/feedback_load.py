@@ -8,6 +8,7 @@ killed with SIGKILL while votes come in, and every vote that was acknowledged ha
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import multiprocessing
 import os
@@ -110,6 +111,7 @@ class Server:
     def __init__(self, address: str, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen([sys.executable, "-c", SERVER, address, str(port)])
+        atexit.register(self.process.kill)  # a benchmark that fails leaves nothing running
         while True:
             try:
                 urllib.request.urlopen(self.url + "/login", timeout=1)
