@@ -19,7 +19,7 @@ from concordant.data.types import Completion, Message, Prompt
 from concordant.feedback import schema
 from concordant.feedback.accounts import accounts
 from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.leasing import is_live
+from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
 
@@ -51,7 +51,7 @@ def ask(store: Store, n: int, k: int = 2, kind: str = "pairwise", need: int = 1,
 
 def live(store: Store) -> list[Any]:
     with store.reading() as connection:
-        return list(connection.execute(select(schema.vote).where(is_live()).order_by(schema.vote.c.created)))
+        return list(connection.execute(select(schema.vote).where(LIVE).order_by(schema.vote.c.created)))
 
 
 def texts(store: Store) -> dict[str, str]:

@@ -124,7 +124,7 @@ def _shares(live: LiveVotes, votes: Iterable[LiveVote], question: Question) -> I
             yield sum(said) / len(said)
 
 
-def _first_won(_ballots: LiveVotes, vote: LiveVote, verdict: Verdict) -> bool | None:
+def _first_won(_live: LiveVotes, vote: LiveVote, verdict: Verdict) -> bool | None:
     if vote.shown is None or vote.shown[0] not in (verdict.better, verdict.worse):
         return None
     return verdict.better == vote.shown[0]

@@ -12,7 +12,8 @@ from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit
 from concordant.feedback.ids import new_id
-from concordant.feedback.leasing import is_live, lock_tasks, prompt_from
+from concordant.feedback.leasing import lock_tasks, prompt_from
+from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload, check_payload, verdicts
 
@@ -50,7 +51,7 @@ def disputes(store: Store, project: str, n: int = 50) -> list[Dispute]:
         found = []
         for row in connection.execute(waiting.order_by(task.c.seq).limit(n)).all():
             said = select(labeler.c.name, vote.c.payload).join(labeler, labeler.c.id == vote.c.labeler)
-            said = said.where(vote.c.task == row.id, vote.c.type.in_(VERDICT_TYPES), is_live())
+            said = said.where(vote.c.task == row.id, vote.c.type.in_(VERDICT_TYPES), LIVE)
             voices = connection.execute(said.order_by(vote.c.created, vote.c.id)).all()
             completions = tuple(_members(connection, row.id))
             voiced = tuple((one.name, one.payload) for one in voices)
@@ -76,7 +77,7 @@ def adjudicate(store: Store, task_id: str, labeler: str, payload: Payload, reaso
                 fix="load the page again: somebody else may have decided it",
             )
         check_payload(payload, row.kind, [one.id for one in _members(connection, task_id)], f"task {task_id}")
-        seen = list(connection.scalars(select(vote.id).where(vote.task == task_id, is_live())))
+        seen = list(connection.scalars(select(vote.id).where(vote.task == task_id, LIVE)))
         decision = {
             "id": new_id(now),
             "task": task_id,

@@ -27,7 +27,6 @@ from concordant.feedback.statements import (
     HELD,
     KNOWN,
     LEASES,
-    LIVE,
     LOCK,
     MEMBERS,
     RECOUNT,
@@ -41,11 +40,6 @@ from concordant.feedback.votes import Comparison, Lease, Receipt, Submission, ch
 
 LEASE_MS = 15 * 60 * 1000
 TRIES, PAUSE = 20, 0.01  # looks at a queue whose rows all are being looked at, and seconds between them
-
-
-def is_live() -> ColumnElement[bool]:
-    """Condition on `vote`: nothing supersedes it, and it is not itself a retraction."""
-    return LIVE
 
 
 def of_project(key: str | None) -> ColumnElement[bool]:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, exists, select
 
 from concordant.data.types import Completion, Demonstration, Prompt
 from concordant.feedback.ids import content_id
-from concordant.feedback.leasing import is_live, of_project, prompt_from
+from concordant.feedback.leasing import of_project, prompt_from
 from concordant.feedback.schema import adjudication, completion, item, labeler, task, task_completion, vote
+from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload
 
@@ -59,7 +60,7 @@ def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
     They are those of one project (id), or of all whose votes are for training: what stages of a run learn from.
     """
     with store.reading() as connection:
-        judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), is_live())
+        judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), LIVE)
         tasks = select(task.c.id).where(judged, of_project(project))
         members = select(task_completion).where(task_completion.c.task.in_(tasks))
         by_task: dict[str, list[str]] = defaultdict(list)
@@ -101,7 +102,7 @@ def _completion(row: Any) -> Completion:
 def _live_votes(connection: Connection, project: str | None) -> Iterable[LiveVote]:
     columns = (vote.c.task, vote.c.labeler, vote.c.shown, vote.c.payload)
     query = select(*columns).join(task).join(labeler, labeler.c.id == vote.c.labeler)
-    query = query.where(vote.c.type.in_(VERDICT_TYPES), is_live(), of_project(project))
+    query = query.where(vote.c.type.in_(VERDICT_TYPES), LIVE, of_project(project))
     # Nothing here depends on who was faster: a resumed run reads the rows of an uninterrupted one.
     ordered = query.order_by(task.c.seq, labeler.c.name, labeler.c.id, vote.c["pass"])
     rows = connection.execute(ordered).all()

@@ -16,7 +16,8 @@ from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.agreement import Rate, rate
 from concordant.feedback.database import insert_missing
-from concordant.feedback.leasing import is_live, of_project
+from concordant.feedback.leasing import of_project
+from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, verdicts
 
@@ -144,7 +145,7 @@ def gold_scores(store: Store, project: str | None = None) -> Mapping[str, Rate]:
         query = query.join(gold, gold.c.task == vote.c.task).join(
             schema.task, schema.task.c.id == vote.c.task
         )
-        query = query.where(is_live(), ~gold.c.feedback_shown, of_project(project))
+        query = query.where(LIVE, ~gold.c.feedback_shown, of_project(project))
         rows = connection.execute(query).all()
         of_task: dict[str, list[str]] = defaultdict(list)
         for row in connection.execute(select(members).where(members.c.task.in_(select(gold.c.task)))):

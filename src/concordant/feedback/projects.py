@@ -10,7 +10,8 @@ from sqlalchemy import case, func, select
 
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.leasing import is_live, of_project
+from concordant.feedback.leasing import of_project
+from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES
 
@@ -79,7 +80,7 @@ def shares(store: Store, project: str) -> list[Share]:
         select(labeler.c.id, labeler.c.name, labeler.c.kind, vote.c.type, vote.c.active_ms)
         .join(labeler, labeler.c.id == vote.c.labeler)
         .join(task, task.c.id == vote.c.task)
-        .where(task.c.project == project, is_live())
+        .where(task.c.project == project, LIVE)
     )
     found: dict[str, dict[str, Any]] = {}
     with store.reading() as connection:
@@ -102,7 +103,7 @@ def answered_by_people(store: Store) -> tuple[int, int, int]:
     vote, task, labeler = schema.vote, schema.task, schema.labeler
     spoke = select(vote.c.task, vote.c.type).join(task, task.c.id == vote.c.task)
     spoke = spoke.join(labeler, labeler.c.id == vote.c.labeler)
-    spoke = spoke.where(of_project(None), labeler.c.kind == "human", is_live())
+    spoke = spoke.where(of_project(None), labeler.c.kind == "human", LIVE)
     with store.reading() as connection:
         every = connection.scalar(select(func.count()).select_from(task).where(of_project(None)))
         rows = connection.execute(spoke).all()
@@ -115,10 +116,7 @@ def done_by(store: Store, project: str, labeler: str) -> int:
     vote, task = schema.vote, schema.task
     mine = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
     with store.reading() as connection:
-        return (
-            connection.scalar(mine.where(task.c.project == project, vote.c.labeler == labeler, is_live()))
-            or 0
-        )
+        return connection.scalar(mine.where(task.c.project == project, vote.c.labeler == labeler, LIVE)) or 0
 
 
 def _median(values: list[int]) -> float | None:

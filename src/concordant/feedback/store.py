@@ -23,14 +23,13 @@ from concordant.feedback.leasing import (
     LEASE_MS,
     give_leases,
     hand_in,
-    is_live,
     lock_tasks,
     of_project,
     prompt_from,
     recount,
 )
 from concordant.feedback.overlap import settle
-from concordant.feedback.statements import DECIDED
+from concordant.feedback.statements import DECIDED, LIVE
 from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
 from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
@@ -276,7 +275,7 @@ class Store:
         """
         now = self._clock()
         with self.writing() as connection:
-            live = select(schema.vote).where(schema.vote.c.id == vote_id, is_live())
+            live = select(schema.vote).where(schema.vote.c.id == vote_id, LIVE)
             if labeler is not None:
                 live = live.where(schema.vote.c.labeler == labeler)
             row = connection.execute(live).one_or_none()
@@ -315,7 +314,7 @@ class Store:
             here = (task.state == "open") & of_project(project)
             wanted = select(task.id, task.need, task.n_done).where(here).order_by(task.seq)
             tasks = connection.execute(wanted).all()
-            said = select(vote.task, vote.labeler).join(schema.task).where(here, is_live())
+            said = select(vote.task, vote.labeler).join(schema.task).where(here, LIVE)
             for row in connection.execute(said):
                 answered.setdefault(row.task, set()).add(row.labeler)
         return [
@@ -341,8 +340,8 @@ class Store:
             states = {row[0]: row[1] for row in connection.execute(by_state)}
             found["tasks"] = sum(states.values())
             found["votes"] = connection.scalar(votes)
-            found["live_votes"] = connection.scalar(votes.where(is_live()))
-            found["verdicts"] = connection.scalar(votes.where(is_live(), vote.c.type.in_(VERDICT_TYPES)))
+            found["live_votes"] = connection.scalar(votes.where(LIVE))
+            found["verdicts"] = connection.scalar(votes.where(LIVE, vote.c.type.in_(VERDICT_TYPES)))
         found |= {f"tasks_{state}": states.get(state, 0) for state in schema.TASK_STATES}
         return {name: int(count or 0) for name, count in found.items()}
 
