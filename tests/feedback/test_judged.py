@@ -34,7 +34,8 @@ def judged(n: int, answer: str, desirable: bool, weight: float = 1.0) -> Judgeme
 def ask(store: Store, texts: Sequence[str], kind: str) -> list[str]:
     """One task; return the ids of its completions."""
     ids = store.add_completions([(Prompt.user("hi"), Completion(one), {"text": one}, True) for one in texts])
-    assert store.create_tasks(kind, [ids], need=9).added == 1
+    rubric = {"question": "How good is it?", "dimensions": ["helpful", "honest"]}
+    assert store.create_tasks(kind, [ids], need=9, rubric=rubric).added == 1
     return ids
 
 
@@ -110,8 +111,8 @@ def test_tasks_that_cannot_be(store: Store) -> None:
     ids = store.add_completions([(Prompt.user(q), Completion("x"), {}, True) for q in ("a", "b")])
     with pytest.raises(UserError, match="2 prompts"):
         store.create_tasks("rating", [ids])
-    with pytest.raises(UserError, match="pairwise, ranking or rating"):
-        store.create_tasks("edit", [ids[:1]])
+    with pytest.raises(UserError, match="pairwise, ranking, rating, edit"):
+        store.create_tasks("demonstration", [ids[:1]])
     assert store.counts()["tasks_open"] == 0
 
 

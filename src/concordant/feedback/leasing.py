@@ -20,6 +20,7 @@ from concordant.errors import UserError
 from concordant.feedback.database import chunks, upsert
 from concordant.feedback.ids import new_id, order_shown
 from concordant.feedback.overlap import settle
+from concordant.feedback.rubric import check_dimensions
 from concordant.feedback.schema import lease, task, vote
 from concordant.feedback.schema import project as project_table
 from concordant.feedback.statements import (
@@ -37,6 +38,7 @@ from concordant.feedback.statements import (
     held_tasks,
 )
 from concordant.feedback.votes import Comparison, Lease, Receipt, Submission, check_payload
+from concordant.feedback.writing import keep_texts
 
 LEASE_MS = 15 * 60 * 1000
 TRIES, PAUSE = 20, 0.01  # looks at a queue whose rows all are being looked at, and seconds between them
@@ -99,7 +101,7 @@ def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int) 
     salts: dict[str, str] = {}
     for some in chunks(tasks):
         for row in connection.execute(MEMBERS, {"tasks": some}):
-            members.setdefault(row.task, []).append(row.completion)
+            members.setdefault(row.task, []).extend([row.completion] if row.completion else [])
             salts[row.task] = row.salt
     rows = [
         {
@@ -155,6 +157,8 @@ def hand_in(
         rows.append(row)
         receipts[key] = Receipt(row["id"], row["task"], extra=row["extra"])
     if rows:
+        check_dimensions(connection, rows)
+        keep_texts(connection, rows)
         connection.execute(insert(vote), rows)
         for some in chunks([one.token for one in new.values()]):
             connection.execute(RETURN, {"tokens": some})

@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, exists, select
 
 from concordant.data.types import Completion, Demonstration, Prompt
+from concordant.feedback.database import chunks
 from concordant.feedback.ids import content_id
 from concordant.feedback.leasing import of_project, prompt_from
 from concordant.feedback.schema import adjudication, completion, item, labeler, task, task_completion, vote
 from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
-from concordant.feedback.votes import VERDICT_TYPES, Payload
+from concordant.feedback.votes import VERDICT_TYPES, Payload, dimension_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,18 @@ def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
             by_task[row.task].append(row.completion)
         shown = select(task_completion.c.completion).where(task_completion.c.task.in_(tasks))
         text = select(completion.c.id, completion.c.text, completion.c.tokens)
+        votes = tuple(_live_votes(connection, project))
+        known = {
+            row.id: _completion(row) for row in connection.execute(text.where(completion.c.id.in_(shown)))
+        }
+        for some in chunks([one.payload["completion"] for one in votes if "completion" in one.payload]):
+            written_there = connection.execute(text.where(completion.c.id.in_(some)))
+            known |= {row.id: _completion(row) for row in written_there}
         return LiveVotes(
-            tuple(_live_votes(connection, project)),
-            {row.id: _completion(row) for row in connection.execute(text.where(completion.c.id.in_(shown)))},
+            votes,
+            known,
             _prompts(connection),
-            {key: tuple(of_task) for key, of_task in by_task.items()},
+            {one.task_id: () for one in votes} | {key: tuple(of_task) for key, of_task in by_task.items()},
             _decisions(connection, project),
         )
 
@@ -84,10 +92,21 @@ def digest(store: Store) -> str:
     return content_id("votes", said)
 
 
+def of_dimension(live: LiveVotes, name: str) -> LiveVotes:
+    """What the votes say of one dimension of their rubrics alone, as if nothing else had been asked."""
+    votes = [(one, dimension_payload(one.payload, name, live.members[one.task_id])) for one in live.votes]
+    rows = tuple(replace(one, payload=payload) for one, payload in votes if payload is not None)
+    return replace(live, votes=rows, decisions={})
+
+
 def written(store: Store) -> dict[str, Demonstration]:
-    """What people wrote, by the id of the completion, in the order in which they did."""
+    """What came as written by people, by the id of the completion, in the order in which they did.
+
+    What somebody wrote in answer to a task is the matter of its vote, which may be taken back.
+    """
     columns = (completion.c.id, completion.c.text, completion.c.tokens, completion.c.item)
-    query = select(*columns).where(completion.c.source == "human")
+    asked_for = completion.c.producer["task"].as_string()
+    query = select(*columns).where(completion.c.source == "human", asked_for.is_(None))
     with store.reading() as connection:
         rows = connection.execute(query.order_by(completion.c.created, completion.c.id)).all()
         asked = {row.item for row in rows}

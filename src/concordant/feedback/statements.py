@@ -94,13 +94,13 @@ def free_tasks_locked(among: bool, project: bool) -> Select[str]:
 
 
 MEMBERS: Select[str, str, str] = (
-    select(task_completion.c.task, task_completion.c.completion, project_table.c.salt)
-    .join(task, task.c.id == task_completion.c.task)
+    select(task.c.id.label("task"), task_completion.c.completion, project_table.c.salt)
+    .outerjoin(task_completion, task_completion.c.task == task.c.id)
     .join(project_table, project_table.c.id == task.c.project)
-    .where(task_completion.c.task.in_(TASKS))
-    .order_by(task_completion.c.task, task_completion.c.position)
+    .where(task.c.id.in_(TASKS))
+    .order_by(task.c.id, task_completion.c.position)
 )
-"""Completions of `tasks`, and what goes into the order in which they are shown."""
+"""Completions of `tasks`, null for a task without any, and what goes into the order in which they are shown."""
 
 TEXTS: Select[str, str] = (
     select(completion.c.id, completion.c.text)

@@ -29,9 +29,10 @@ from concordant.feedback.leasing import (
     recount,
 )
 from concordant.feedback.overlap import settle
+from concordant.feedback.rubric import default_rubric
 from concordant.feedback.statements import DECIDED, LIVE
-from concordant.feedback.tasks import DEFAULT_RUBRIC, TasksCreated, write_tasks
-from concordant.feedback.votes import VERDICT_TYPES, Lease, Receipt, Submission, Vote
+from concordant.feedback.tasks import TasksCreated, write_demonstration_tasks, write_tasks
+from concordant.feedback.votes import COMPARED, VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
 Sampled = tuple[Prompt, Completion, Mapping[str, Any], bool | None]
 
@@ -139,15 +140,16 @@ class Store:
         *,
         need: int = 1,
         policy: Mapping[str, Any] | None = None,
-        rubric: Mapping[str, Any] = DEFAULT_RUBRIC,
+        rubric: Mapping[str, Any] | None = None,
         priority: float = 0.0,
         project: str = DEFAULT_PROJECT,
     ) -> TasksCreated:
-        """Ask `need` labelers to compare, or to rate, the completions (ids) of each group.
+        """Ask `need` labelers to compare, to rate or to edit the completions (ids) of each group.
 
         The same completions under the same rubric in the same project are one task; asking for it
         again with a larger `need` opens it for more labelers. Completions of one group with equal text are
-        shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions), "ranking" and "rating".
+        shown once; `TasksCreated` counts them. Kinds: "pairwise" (two completions), "ranking" and "rating" (up to
+        nine), "edit" (one). Without `rubric` it is `default_rubric` of the kind.
         """
         shared = {
             "kind": kind,
@@ -157,7 +159,25 @@ class Store:
             "project": project,
         }
         with self.writing() as connection:
-            return write_tasks(connection, groups, shared, rubric, self._clock())
+            return write_tasks(connection, groups, shared, rubric or default_rubric(kind), self._clock())
+
+    def create_demonstration_tasks(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        need: int = 1,
+        policy: Mapping[str, Any] | None = None,
+        rubric: Mapping[str, Any] | None = None,
+        priority: float = 0.0,
+        project: str = DEFAULT_PROJECT,
+    ) -> TasksCreated:
+        """Ask `need` labelers to write an answer to each prompt; see `create_tasks`."""
+        asked = rubric or default_rubric("demonstration")
+        shared = {"need": need, "priority": priority, "policy": dict(policy or {}), "project": project}
+        with self.writing() as connection:
+            self._add_items(connection, prompts)
+            items = [prompt.id for prompt in prompts]
+            return write_demonstration_tasks(connection, items, shared, asked, self._clock())
 
     def answered(self, project: str) -> list[str]:
         """Tasks (ids) of a project that have all the answers they want and no decision, the fewest answers first."""
@@ -181,7 +201,7 @@ class Store:
                 for row in connection.execute(texts.where(member.task.in_(some)).order_by(member.position)):
                     tokens = None if row.tokens is None else tuple(row.tokens)
                     answers.setdefault(row.task, []).append(Completion(row.text, tokens, row.id))
-        return [(asked[key], answers[key]) for key in tasks]
+        return [(asked[key], answers.get(key, [])) for key in tasks]
 
     def ask_again(self, tasks: Mapping[str, Mapping[str, Any]]) -> int:
         """Want one more labeler for each of these answered tasks (ids); kept with it is why. Returns how many."""
@@ -307,11 +327,14 @@ class Store:
     # How far it is
 
     def unfinished(self, project: str | None = None) -> list[Unfinished]:
-        """Open tasks of a project, or of all whose votes are for training, in the order of creation."""
+        """Open comparisons of a project, or of all whose votes are for training, in the order of creation.
+
+        What is to be written is not among them: only people write.
+        """
         task, vote = schema.task.c, schema.vote.c
         answered: dict[str, set[str]] = {}
         with self.reading() as connection:
-            here = (task.state == "open") & of_project(project)
+            here = (task.state == "open") & task.kind.in_(COMPARED) & of_project(project)
             wanted = select(task.id, task.need, task.n_done).where(here).order_by(task.seq)
             tasks = connection.execute(wanted).all()
             said = select(vote.task, vote.labeler).join(schema.task).where(here, LIVE)

@@ -18,14 +18,8 @@ from concordant.feedback.leasing import lock_tasks, recount
 from concordant.feedback.overlap import settle
 from concordant.seeds import derive
 
-DEFAULT_RUBRIC: Mapping[str, Any] = {
-    "question": "Which answer is better?",
-    "dimensions": ["helpful", "honest", "harmless", "concise"],
-}
-
-RATING_RUBRIC: Mapping[str, Any] = {"question": "How good is this answer?", "dimensions": ["overall"]}
-
-_LEAST = {"pairwise": 2, "ranking": 2, "rating": 1}  # completions of a task, by its kind
+_LEAST = {"pairwise": 2, "ranking": 2, "rating": 1, "edit": 1}  # completions of a task, by its kind
+_MOST = {"pairwise": 2, "edit": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +44,9 @@ def write_tasks(
     Errors: UserError for a kind that takes no groups, unknown completions, completions to several prompts.
     """
     kind = shared["kind"]
-    serialise(connection, "tasks")
     if kind not in _LEAST:
-        raise UserError(f"tasks of kind {kind!r}", expected="pairwise, ranking or rating")
+        raise UserError(f"tasks of kind {kind!r} with completions", expected=", ".join(_LEAST))
+    serialise(connection, "tasks")
     rubric_id = _add_rubric(connection, rubric, now)
     drafts: dict[str, Draft] = {}
     ids: list[str | None] = []
@@ -67,6 +61,23 @@ def write_tasks(
             drafts[key] = (item, group)
     added = _add(connection, drafts, {**shared, "rubric_version": rubric_id}, now)
     return TasksCreated(tuple(ids), added, alike, ids.count(None))
+
+
+def write_demonstration_tasks(
+    connection: Connection,
+    items: Sequence[str],
+    shared: Mapping[str, Any],
+    rubric: Mapping[str, Any],
+    now: int,
+) -> TasksCreated:
+    """Add a task for each item (id): an answer is to be written to it; `shared` as in `write_tasks`."""
+    serialise(connection, "tasks")
+    rubric_id = _add_rubric(connection, rubric, now)
+    part = _project_part(shared["project"])
+    ids = [content_id("task", "demonstration", [item], rubric_id, *part) for item in items]
+    drafts: dict[str, Draft] = {key: (item, []) for key, item in zip(ids, items, strict=True)}
+    settings = {**shared, "kind": "demonstration", "rubric_version": rubric_id}
+    return TasksCreated(tuple(ids), _add(connection, drafts, settings, now), 0, 0)
 
 
 def _project_part(project: str) -> tuple[Any, ...]:
@@ -150,7 +161,10 @@ def _distinct(
 
 
 def _check_size(kind: str, group: Sequence[str]) -> None:
-    if kind == "pairwise" and len(group) > 2:
+    most = _MOST.get(kind, len(group))
+    if len(group) > most:
         raise UserError(
-            f"a pairwise task of {len(group)} completions", expected="two", fix="use kind ranking"
+            f"a {kind} task of {len(group)} completions",
+            expected=f"{most}",
+            fix="use kind ranking" if kind == "pairwise" else "make a task of each",
         )

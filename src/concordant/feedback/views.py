@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, get_args
 
 from concordant.data.types import Demonstration, Judgement, Preference
 from concordant.errors import UserError
 from concordant.feedback.aggregation.dawid_skene import dawid_skene, pair_votes
-from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes, written
+from concordant.feedback.live_votes import LiveVote, LiveVotes, of_dimension, read_live_votes, written
 from concordant.feedback.store import Store
-from concordant.feedback.votes import Verdict, opinions, verdicts
+from concordant.feedback.votes import Verdict, endorsed, opinions, revision, verdicts
 
 Mode = Literal["each", "majority", "posterior"]
 Ties = Literal["drop", "half"]
@@ -35,7 +36,9 @@ def preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> list[
     return view_preferences(store, mode, ties).preferences
 
 
-def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
+def view_preferences(
+    store: Store, mode: Mode = "each", ties: Ties = "drop", dimension: str = ""
+) -> PreferenceView:
     """Pairs derived from the live votes, in the order in which their tasks were created.
 
     mode: "each" has a row per vote and pair; "majority" a row per pair of a task, decided by its votes;
@@ -44,8 +47,12 @@ def view_preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> 
     ties: "drop" leaves undecided pairs out; "half" keeps them with p_chosen 0.5. Both are counted.
     A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
     a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
+    An edit gives the pair of the new text and the one it began from, whatever the mode.
+    dimension: takes what the votes say of this dimension of their rubric in place of what they say overall, as
+    Llama 2 keeps helpfulness and safety apart (arXiv:2307.09288, section 3.2).
     """
-    return preferences_of(read_live_votes(store), mode, ties)
+    live = read_live_votes(store)
+    return preferences_of(of_dimension(live.deciding, dimension) if dimension else live, mode, ties)
 
 
 def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
@@ -54,7 +61,8 @@ def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") ->
         raise UserError(
             f"a view with mode {mode!r}, ties {ties!r}", expected=f"{', '.join(get_args(Mode))}; drop or half"
         )
-    stated = {"each": _each, "majority": _majority, "posterior": _posterior}[mode](live.deciding)
+    modes = {"each": _each, "majority": _majority, "posterior": _posterior}
+    stated = chain(modes[mode](live.deciding), _revised(live.deciding))
     rows: list[Preference] = []
     tied = 0
     for task_id, verdict in stated:
@@ -97,11 +105,13 @@ class DemonstrationView:
 
     demonstrations: list[Demonstration]
     written: int  # of them, written by people
-    unacceptable: int  # written, or ranked first, and called unacceptable or both bad by some live vote
+    unacceptable: (
+        int  # of what people wrote, kept or ranked first, called unacceptable or both bad by some vote
+    )
 
 
 def demonstrations(store: Store) -> DemonstrationView:
-    """Completions to imitate: what people wrote, then what a live ranking has in its top tier.
+    """Completions to imitate: what people wrote, then what an editor left as it is or a ranking has in its top tier.
 
     Each completion once: by the order in which it was written, then of tasks. One that any live vote calls
     unacceptable, or both bad, is left out and counted. A pair says which side is better, not that it is good:
@@ -109,22 +119,26 @@ def demonstrations(store: Store) -> DemonstrationView:
     """
     live = read_live_votes(store).deciding
     top: dict[str, str] = {}  # completion -> task
+    texts: dict[str, str] = {}  # the same of what was written in answer to one
     bad: set[str] = set()
     for one in live.votes:
         if one.payload["type"] == "ranking":
             top |= {key: one.task_id for key in one.payload["tiers"][0] if key not in top}
+        if (good := endorsed(one.payload)) is not None:
+            (top if one.payload.get("accept") else texts).setdefault(good, one.task_id)
         bad.update(one.payload.get("unacceptable", ()))
         if one.payload.get("verdict") == "both_bad":
             bad.update(live.members[one.task_id])
-    rows = written(store)
+    rows = written(store) | _imitable(live, texts)
     people = len(rows.keys() - bad)
-    rows |= {
-        key: Demonstration(live.prompts[task], live.completions[key])
-        for key, task in top.items()
-        if key not in rows
-    }
+    rows |= _imitable(live, {key: task for key, task in top.items() if key not in rows})
     kept = [row for key, row in rows.items() if key not in bad]
     return DemonstrationView(kept, people, len(rows) - len(kept))
+
+
+def _imitable(live: LiveVotes, tasks: Mapping[str, str]) -> dict[str, Demonstration]:
+    """Demonstrations of completions, given as completion -> task."""
+    return {key: Demonstration(live.prompts[task], live.completions[key]) for key, task in tasks.items()}
 
 
 def standings(live: LiveVotes, tasks: Collection[str]) -> dict[str, float]:
@@ -157,6 +171,13 @@ def _preference(live: LiveVotes, task_id: str, verdict: Verdict) -> Preference:
 def _each(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
     for one in live.votes:
         for said in verdicts(one.payload, live.members[one.task_id]):
+            yield one.task_id, _weighed(said, one.weight)
+
+
+def _revised(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
+    """Every edit by itself: no two labelers write the same text, so there is nothing to decide between them."""
+    for one in live.votes:
+        if (said := revision(one.payload)) is not None:
             yield one.task_id, _weighed(said, one.weight)
 
 

@@ -25,12 +25,15 @@ _KEYS = {
         "margin",
         "weight",
     },
-    "ranking": {"type", "tiers", "unacceptable"},
-    "rating": {"type", "scores", "weight"},
+    "ranking": {"type", "tiers", "unacceptable", "rationale"},
+    "rating": {"type", "scores", "weight", "rationale"},
+    "edit": {"type", "parent", "accept", "text", "completion", "rationale"},
     "skip": {"type", "reason"},
     "flag": {"type", "reason"},
 }
 VERDICT_TYPES = ("pairwise", "ranking", "rating", "edit")  # what a task counts as done; a skip is not
+COMPARED = ("pairwise", "ranking", "rating")  # kinds of tasks that a labeler of any kind can answer
+ANSWERED_BY = {"demonstration": "edit"}  # the type of vote that answers a kind of task, where names differ
 MAX_STRENGTH = 3
 WORST, BEST = 1, 7  # the scale of ratings
 
@@ -112,6 +115,19 @@ def rating(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     return {"type": "rating", "scores": {key: dict(given) for key, given in scores.items()}}
 
 
+def edit(parent: str | None, text: str) -> dict[str, Any]:
+    """A text that is better than `parent`, or, without a parent, an answer of one's own.
+
+    The store keeps the text as a completion and the vote names it: {"completion": id} in place of the text.
+    """
+    return {"type": "edit", "parent": parent, "accept": False, "text": text}
+
+
+def accept(parent: str) -> dict[str, Any]:
+    """`parent` is good as it is: there is nothing to edit."""
+    return {"type": "edit", "parent": parent, "accept": True}
+
+
 def skip(reason: str) -> dict[str, Any]:
     """No verdict from this labeler; the task stays open for others."""
     return {"type": "skip", "reason": reason}
@@ -124,9 +140,9 @@ def flag(reason: str) -> dict[str, Any]:
 
 def check_payload(payload: Payload, kind: str, completions: Sequence[str], where: str) -> None:
     """Raise UserError unless `payload` answers a task of this kind with these completions."""
-    said = payload.get("type")
-    if said not in (kind, "skip", "flag") or said not in _KEYS:
-        raise UserError(f"a vote of type {said!r}", where=where, expected=f"{kind}, skip or flag")
+    said, wanted = payload.get("type"), ANSWERED_BY.get(kind, kind)
+    if said not in (wanted, "skip", "flag") or said not in _KEYS:
+        raise UserError(f"a vote of type {said!r}", where=where, expected=f"{wanted}, skip or flag")
     unknown = sorted(set(payload) - _KEYS[said])
     if unknown:
         raise UserError(
@@ -138,6 +154,8 @@ def check_payload(payload: Payload, kind: str, completions: Sequence[str], where
         _check_ranking(payload, completions, where)
     elif said == "rating":
         _check_rating(payload, completions, where)
+    elif said == "edit":
+        _check_edit(payload, completions, where)
 
 
 def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) -> None:
@@ -154,6 +172,11 @@ def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) ->
         raise UserError(f"strength {payload['strength']!r}", where=where, expected=f"0 to {MAX_STRENGTH}")
     if not 0.5 <= payload.get("p", 1.0) <= 1:
         raise UserError(f"p {payload['p']!r}", where=where, expected="0.5 to 1, how sure the winner is")
+    for name, lean in payload.get("dims", {}).items():
+        if isinstance(lean, bool) or lean not in range(-MAX_STRENGTH, MAX_STRENGTH + 1):
+            raise UserError(
+                f"{lean!r} for {name}", where=where, expected=f"-{MAX_STRENGTH} to {MAX_STRENGTH}, whole"
+            )
 
 
 def _check_ranking(payload: Payload, completions: Sequence[str], where: str) -> None:
@@ -179,6 +202,20 @@ def _check_rating(payload: Payload, completions: Sequence[str], where: str) -> N
                 )
 
 
+def _check_edit(payload: Payload, completions: Sequence[str], where: str) -> None:
+    parent, accepted = payload.get("parent"), payload.get("accept", False)
+    if parent not in (completions or (None,)) or (accepted and parent is None):
+        expected = f"one of {', '.join(completions)}" if completions else "no parent, as nothing was shown"
+        raise UserError(f"an edit of {parent!r}", where=where, expected=expected)
+    texts = [payload[key] for key in ("text", "completion") if payload.get(key) is not None]
+    if accepted and texts:
+        raise UserError(
+            "an edit that keeps the answer and has a text", where=where, expected="one of the two"
+        )
+    if not accepted and not (len(texts) == 1 and isinstance(texts[0], str) and texts[0].strip()):
+        raise UserError("an edit without a text", where=where, expected="the text, or accept")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What one vote says about two completions; `p` is how probable it is that `better` is better."""
@@ -196,7 +233,7 @@ class Verdict:
 
 
 def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
-    """The pairs a vote speaks about, best first; of a tie the smaller id stands first.
+    """The pairs of what was shown that a vote speaks about, best first; of a tie the smaller id stands first.
 
     The weights of one vote sum to at most 1: each of the K(K-1)/2 pairs of a ranking has 2/(K(K-1)). A rating
     of several completions ranks them by what it says overall.
@@ -215,6 +252,23 @@ def verdicts(payload: Payload, completions: Sequence[str]) -> Iterator[Verdict]:
         yield from _across(payload["tiers"], 1.0)
     elif payload["type"] == "rating" and len(payload["scores"]) > 1:
         yield from _across(_rated_tiers(payload["scores"]), payload.get("weight", 1.0))
+
+
+def revision(payload: Payload) -> Verdict | None:
+    """What an edit says: the new text is better than the one it began from; None for anything else.
+
+    Nobody compared the two but their author, so this is no verdict that agreement could be counted on.
+    """
+    if payload["type"] != "edit" or payload.get("accept") or payload.get("parent") is None:
+        return None
+    return Verdict(payload["completion"], payload["parent"])
+
+
+def endorsed(payload: Payload) -> str | None:
+    """The completion an edit puts up as the answer to give: the new text, or the old one as it is."""
+    if payload["type"] != "edit":
+        return None
+    return str(payload["parent"] if payload.get("accept") else payload["completion"])
 
 
 def _across(tiers: Sequence[Sequence[str]], weight: float) -> Iterator[Verdict]:
@@ -248,13 +302,19 @@ def opinions(payload: Payload, completions: Sequence[str], threshold: float) -> 
     """The completions a vote calls good or bad, as KTO reads them.
 
     A rating is good from `threshold` on; without "overall" the mean of its dimensions counts. A decided pair
-    says good of one side and bad of the other. What is unacceptable, as both are in "both bad", is bad however
-    it was ranked: it has one opinion, of the weight 2/K of all pairs in which a ranking of K sets it.
+    says good of one side and bad of the other, and so does an edit. What is unacceptable, as both are in "both
+    bad", is bad however it was ranked: it has one opinion, of the weight 2/K of all pairs in which a ranking of K
+    sets it.
     """
     if payload["type"] == "rating":
         for key in completions:
             score = _overall(payload["scores"][key])
             yield Opinion(key, score >= threshold, payload.get("weight", 1.0))
+        return
+    if (good := endorsed(payload)) is not None:
+        yield Opinion(good, True)
+        if (revised := revision(payload)) is not None:
+            yield Opinion(revised.worse, False)
         return
     bad = completions if payload.get("verdict") == "both_bad" else payload.get("unacceptable", ())
     weight = payload.get("weight", 1.0) * 2 / len(completions)
@@ -262,6 +322,20 @@ def opinions(payload: Payload, completions: Sequence[str], threshold: float) -> 
     for said in verdicts(payload, completions):
         sides = ((said.better, True), (said.worse, False)) if said.decided else ()
         yield from (Opinion(key, good, said.weight) for key, good in sides if key not in bad)
+
+
+def dimension_payload(payload: Payload, name: str, completions: Sequence[str]) -> Payload | None:
+    """What a vote says of one dimension, as a vote on nothing else; None where it says nothing of it.
+
+    `dims` of a pair lean to the completion with the smaller id where they are positive.
+    """
+    if payload["type"] == "rating":
+        scores = {key: {"overall": given[name]} for key, given in payload["scores"].items() if name in given}
+        return rating(scores) if len(scores) == len(completions) else None
+    if name not in payload.get("dims", {}):
+        return None
+    lean, (first, second) = payload["dims"][name], sorted(completions)
+    return tie() if lean == 0 else prefer(first if lean > 0 else second, strength=abs(lean))
 
 
 def _overall(given: Mapping[str, float]) -> float:

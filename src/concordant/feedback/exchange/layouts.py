@@ -15,7 +15,7 @@ from concordant.data.layouts.preferences import PREFERENCES
 from concordant.data.types import Judgement, Preference
 from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each, person
 from concordant.feedback.labelers import Identity
-from concordant.feedback.tasks import RATING_RUBRIC
+from concordant.feedback.rubric import RATING_RUBRIC
 from concordant.feedback.votes import BEST, WORST, prefer, rating, tie
 
 CROWD = person("imported")

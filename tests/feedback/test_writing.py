@@ -1,0 +1,292 @@
+"""What people write, what a rubric asks by dimension, and what training reads of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+from concordant.feedback import schema
+from concordant.feedback.agreement import agreement
+from concordant.feedback.live_votes import of_dimension, read_live_votes
+from concordant.feedback.rubric import (
+    DEFAULT_RUBRIC,
+    asked_of,
+    dimensions_of,
+    latest_rubric,
+    read_rubric,
+    written_out,
+)
+from concordant.feedback.store import Store
+from concordant.feedback.views import demonstrations, judgements, preferences, view_preferences
+from concordant.feedback.votes import Payload, Receipt, Vote, accept, edit, prefer, ranking, rating, tie
+
+PROMPT = Prompt.user("Where is the mill?")
+
+
+@pytest.fixture
+def store(address: str) -> Iterator[Store]:
+    with Store.open(address) as opened:
+        yield opened
+
+
+def answer(store: Store, text: str = "By the river, I think.") -> str:
+    tokens = tuple(map(ord, text))
+    return store.add_completions([(PROMPT, Completion(text, tokens), {"stage": "sft"}, True)])[0]
+
+
+def say(store: Store, payload: Payload, name: str = "ada") -> Receipt:
+    """The labeler answers its next task."""
+    who = store.add_labeler(name, "human")
+    lease = store.lease(who)
+    assert lease is not None
+    return store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, payload), labeler=who)
+
+
+def test_an_edit_is_a_pair_a_demonstration_and_two_judgements(store: Store) -> None:
+    parent = answer(store)
+    store.create_tasks("edit", [[parent]])
+    say(store, edit(parent, "By the river."))
+    (pair,) = preferences(store)
+    assert (pair.chosen.text, pair.rejected.text, pair.p_chosen) == (
+        "By the river.",
+        "By the river, I think.",
+        1.0,
+    )
+    assert pair.rejected.tokens == tuple(map(ord, "By the river, I think."))
+    assert [(d.prompt, d.completion.text) for d in demonstrations(store).demonstrations] == [
+        (PROMPT, "By the river.")
+    ]
+    assert demonstrations(store).written == 1
+    assert [(j.completion.text, j.desirable) for j in judgements(store)] == [
+        ("By the river.", True),
+        ("By the river, I think.", False),
+    ]
+    with store.reading() as connection:
+        kept = connection.execute(select(schema.completion).where(schema.completion.c.source == "edit")).one()
+        payload = connection.scalar(select(schema.vote.c.payload))
+    assert (kept.parent, kept.text, kept.tokens) == (parent, "By the river.", None)
+    assert payload == {"type": "edit", "parent": parent, "accept": False, "completion": kept.id}
+
+
+def test_an_edit_is_nobodys_comparison(store: Store) -> None:
+    """Who edits likes the result better: agreement and what was shown first are not about that."""
+    store.create_tasks("edit", [[parent := answer(store)]], need=2)
+    for name, text in (("ada", "By the old river."), ("ben", "North.")):
+        say(store, edit(parent, text), name)
+    figures = agreement(store)
+    assert (figures.raw.n, figures.first_chosen.n, figures.longer_chosen.n) == (0, 0, 0)
+    assert [(p.chosen.text, p.weight) for p in preferences(store, mode="posterior")] == [
+        ("By the old river.", 1.0),
+        ("North.", 1.0),
+    ]
+
+
+def test_an_answer_left_as_it_is(store: Store) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    say(store, accept(parent))
+    assert preferences(store) == []
+    view = demonstrations(store)
+    assert [d.completion.text for d in view.demonstrations] == ["By the river, I think."]
+    assert view.written == 0
+    assert [(j.completion.id, j.desirable) for j in judgements(store)] == [(parent, True)]
+
+
+def test_an_answer_of_ones_own(store: Store) -> None:
+    other = Prompt.user("And the well?")
+    created = store.create_demonstration_tasks([PROMPT, other], need=1)
+    assert created.added == 2
+    assert store.create_demonstration_tasks([PROMPT]).added == 0
+    who = store.add_labeler("ada", "human")
+    lease = store.lease(who)
+    assert lease is not None
+    assert (lease.comparison.kind, lease.comparison.completions) == ("demonstration", ())
+    assert lease.rubric["question"] == "Write the answer you would like to get"
+    store.submit(lease.token, "k", Vote(lease.comparison.task_id, edit(None, "There.")))
+    assert store.submit(lease.token, "k", Vote(lease.comparison.task_id, edit(None, "There."))).repeated
+    view = demonstrations(store)
+    assert [(d.prompt, d.completion.text) for d in view.demonstrations] == [
+        (lease.comparison.prompt, "There.")
+    ]
+    assert view.written == 1
+    assert preferences(store) == []
+    assert store.counts()["completions"] == 1
+
+
+def test_what_was_taken_back_is_no_demonstration(store: Store) -> None:
+    store.create_demonstration_tasks([PROMPT])
+    receipt = say(store, edit(None, "There."))
+    store.retract(receipt.vote_id)
+    assert demonstrations(store).demonstrations == []
+    say(store, edit(None, "Over there."))
+    assert [d.completion.text for d in demonstrations(store).demonstrations] == ["Over there."]
+
+
+def test_a_written_answer_that_others_call_unacceptable_is_left_out(store: Store) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    say(store, edit(parent, "Nowhere."))
+    live = read_live_votes(store)
+    (written,) = [key for key, one in live.completions.items() if one.text == "Nowhere."]
+    store.create_tasks("ranking", [[parent, written]])
+    assert store.lease(store.add_labeler("ada", "human")) is None  # nobody judges what they wrote
+    say(store, ranking([[parent], [written]], unacceptable=[written]), "ben")
+    view = demonstrations(store)
+    assert ([d.completion.id for d in view.demonstrations], view.unacceptable) == ([parent], 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "complaint"),
+    [
+        ({"type": "edit", "parent": "PARENT", "text": "  "}, "without a text"),
+        ({"type": "edit", "parent": "PARENT", "text": 3}, "without a text"),
+        ({"type": "edit", "parent": "PARENT"}, "without a text"),
+        ({"type": "edit", "parent": "PARENT", "text": "x", "completion": "y"}, "without a text"),
+        (
+            {"type": "edit", "parent": "PARENT", "text": "x", "accept": True},
+            "keeps the answer and has a text",
+        ),
+        ({"type": "edit", "parent": None, "text": "x"}, "an edit of None"),
+        ({"type": "edit", "parent": "other", "text": "x"}, "an edit of 'other'"),
+        ({"type": "edit", "parent": "PARENT", "text": "By the river, I think."}, "changes nothing"),
+        ({"type": "pairwise", "verdict": "tie", "winner": None}, "a vote of type 'pairwise'"),
+    ],
+)
+def test_edits_that_are_none(store: Store, payload: dict[str, object], complaint: str) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    if payload.get("parent") == "PARENT":
+        payload = payload | {"parent": parent}
+    with pytest.raises(UserError, match=complaint):
+        say(store, payload)
+    assert store.counts()["votes"] == 0
+    assert store.counts()["completions"] == 1
+
+
+def test_an_own_answer_has_no_parent(store: Store) -> None:
+    store.create_demonstration_tasks([PROMPT])
+    for payload in (edit("x", "There."), accept("x"), {"type": "edit", "parent": None, "accept": True}):
+        with pytest.raises(UserError, match="an edit of"):
+            say(store, payload)
+
+
+# Dimensions
+
+
+def test_a_pair_by_dimension(store: Store) -> None:
+    """`dims` lean to the completion with the smaller id, whatever was shown first."""
+    pair = [answer(store, "By the river."), answer(store, "No idea, go away.")]
+    first, second = sorted(pair)
+    store.create_tasks("pairwise", [pair], need=2)
+    said = prefer(second) | {"dims": {"helpful": 2, "honest": -3, "concise": 0}}
+    say(store, said)
+    say(store, tie(), "ben")
+    assert [p.chosen.id for p in preferences(store)] == [second]
+    for dimension, chosen, margin in (("helpful", first, 2 / 3), ("honest", second, 1.0)):
+        (row,) = view_preferences(store, dimension=dimension).preferences
+        assert (row.chosen.id, row.margin) == (chosen, pytest.approx(margin))
+    view = view_preferences(store, dimension="concise")
+    assert (view.preferences, view.tied_pairs) == ([], 1)
+    assert view_preferences(store, dimension="harmless").preferences == []
+    assert len(of_dimension(read_live_votes(store), "helpful").votes) == 1
+
+
+def test_ratings_by_dimension(store: Store) -> None:
+    pair = [answer(store, "By the river."), answer(store, "No idea.")]
+    store.create_tasks("rating", [pair], rubric=DEFAULT_RUBRIC)
+    say(store, rating({pair[0]: {"helpful": 7, "honest": 2}, pair[1]: {"helpful": 1, "honest": 7}}))
+    assert [p.chosen.id for p in view_preferences(store, dimension="helpful").preferences] == [pair[0]]
+    assert [p.chosen.id for p in view_preferences(store, dimension="honest").preferences] == [pair[1]]
+
+
+def test_dimensions_that_the_rubric_does_not_have(store: Store) -> None:
+    pair = [answer(store, "By the river."), answer(store, "No idea.")]
+    store.create_tasks("pairwise", [pair])
+    for dims, complaint in (
+        ({"funny": 1}, "no dimension is called 'funny'"),
+        ({"helpful": 4}, "4 for helpful"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            say(store, prefer(pair[0]) | {"dims": dims})
+    assert store.counts()["votes"] == 0
+
+
+# Rubric files
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "rubric.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_the_default_rubric_is_the_same_as_a_file(tmp_path: Path) -> None:
+    text = written_out(DEFAULT_RUBRIC)
+    assert "It does what was asked." in text
+    assert read_rubric(write(tmp_path, text)) == DEFAULT_RUBRIC
+
+
+def test_a_rubric_file_and_back(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        'question = "Which reply \\"fits\\"?"\nasked = "always"\n[dimensions]\n'
+        'helpful = "Does it help?"\n"to the point" = "A\\tB \\\\ é"\n',
+    )
+    body = read_rubric(file)
+    assert body["question"] == 'Which reply "fits"?'
+    assert [(one.name, one.meaning) for one in dimensions_of(body)] == [
+        ("helpful", "Does it help?"),
+        ("to the point", "A\tB \\ é"),
+    ]
+    assert asked_of(body) == "always"
+    assert read_rubric(write(tmp_path, written_out(body))) == body
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("question = 3", "question = 3"),
+        ('question = "  "', "question = '  '"),
+        ('asked = "maybe"', "asked = 'maybe'"),
+        ("dimensions = ['helpful']", "dimensions = "),
+        ("[dimensions]\nhelpful = 3", "dimensions = "),
+        ("[dimensions]", "dimensions = "),
+        ("colour = 3", "unknown key 'colour'"),
+        ("question", "cannot be read"),
+        ("[dimensions]\n" + "\n".join(f'd{n} = ""' for n in range(13)), "13 of them"),
+    ],
+)
+def test_rubrics_that_are_none(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read_rubric(write(tmp_path, text))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_rubric(tmp_path / "elsewhere.toml")
+
+
+def test_an_edited_rubric_asks_anew_and_old_votes_keep_theirs(store: Store, tmp_path: Path) -> None:
+    pair = [answer(store, "By the river."), answer(store, "No idea.")]
+    store.create_tasks("pairwise", [pair])
+    say(store, prefer(pair[0]))
+    mine = read_rubric(write(tmp_path, 'question = "Which is true?"'))
+    assert store.create_tasks("pairwise", [pair], rubric=mine).added == 1
+    say(store, prefer(pair[1]))
+    with store.reading() as connection:
+        rubrics = select(schema.rubric_version.c.body).join(
+            schema.vote, schema.vote.c.rubric_version == schema.rubric_version.c.id
+        )
+        asked = [body["question"] for body in connection.scalars(rubrics.order_by(schema.vote.c.id))]
+        project = connection.scalar(select(schema.task.c.project).limit(1))
+        assert project is not None
+        assert latest_rubric(connection, project) == mine
+        assert latest_rubric(connection, "elsewhere") == DEFAULT_RUBRIC
+    assert asked == ["Which answer is better?", "Which is true?"]
+
+
+def test_only_people_are_asked_to_write(store: Store) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    store.create_demonstration_tasks([PROMPT])
+    pair = [parent, answer(store, "No idea.")]
+    (compared,) = store.create_tasks("pairwise", [pair]).ids
+    assert [one.task_id for one in store.unfinished()] == [compared]
