@@ -54,3 +54,40 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     done = concordant("label", tmp_path / "none")
     assert done.status == 2
     assert "no such store" in done.err
+
+
+def test_a_rubric_is_printed_edited_and_asked(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "tiny")
+    printed = concordant("feedback", "rubric", run)
+    assert printed.status == 0
+    assert 'question = "Which answer is better?"' in printed.out
+    mine = tmp_path / "rubric.toml"
+    mine.write_text(printed.out.replace("Which answer is better?", "Which one is true?"), encoding="utf-8")
+    process = start(
+        "label", run, "--edit", "3", "--write", "2", "--rate", "1000", "--rubric", mine, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert "3 more questions of kind edit" in said[0]
+    assert "more questions of kind rating" in said[1]
+    assert "2 more questions of kind demonstration" in said[2]
+    with Store.open(run / "feedback.sqlite") as store:
+        who = store.add_labeler("ada", "human")
+        leases = store.lease_many(who, 2_000, project=DEFAULT_PROJECT)
+        assert len(leases) == 5 + int(said[1].split()[0])
+        assert {one.rubric["question"] for one in leases} == {"Which one is true?"}
+        kinds = {one.comparison.kind: len(one.comparison.completions) for one in leases}
+        assert kinds == {"edit": 1, "rating": 2, "demonstration": 0}
+    again = concordant("feedback", "rubric", run)
+    assert again.out == mine.read_text(encoding="utf-8")
+
+
+def test_a_rubric_that_is_none(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("colour = 3")
+    done = concordant(
+        "label", clone(finished, tmp_path / "tiny"), "--edit", "1", "--rubric", tmp_path / "mine.toml"
+    )
+    assert done.status == 2
+    assert "unknown key 'colour'" in done.err

@@ -4,88 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import ATTACKS
 from axe_playwright_python.sync_playwright import Axe
-from browser import Site, chromium, serving
-from playwright.sync_api import Browser, Page, expect
+from browser import Site
+from playwright.sync_api import Page, expect
 from sqlalchemy import select
+from steps import PRODUCER, all_sent, ask, asked, begin, live, next_question, press, shown, texts
 
 from concordant.data.types import Completion, Message, Prompt
 from concordant.feedback import schema
 from concordant.feedback.accounts import accounts
 from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.statements import LIVE
-from concordant.feedback.store import Store
 from concordant.feedback.views import preferences
-
-PRODUCER = {"policy": "sft"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def site(tmp_path: Path, browser: Browser) -> Iterator[Site]:
-    with Store.open(tmp_path / "feedback.sqlite") as store, serving(store, browser) as running:
-        yield running
-        assert running.problems == []
-
-
-def ask(store: Store, n: int, k: int = 2, kind: str = "pairwise", need: int = 1, **more: Any) -> None:
-    """`n` questions with `k` answers: answer j to question i is "answer j of i"."""
-    prompts = [Prompt.user(f"question {i}") for i in range(n)]
-    sampled = [
-        (p, Completion(f"answer {j} of {i}"), PRODUCER, True) for i, p in enumerate(prompts) for j in range(k)
-    ]
-    ids = store.add_completions(sampled)
-    store.create_tasks(kind, [ids[i : i + k] for i in range(0, n * k, k)], need=need, **more)
-
-
-def live(store: Store) -> list[Any]:
-    with store.reading() as connection:
-        return list(connection.execute(select(schema.vote).where(LIVE).order_by(schema.vote.c.created)))
-
-
-def texts(store: Store) -> dict[str, str]:
-    with store.reading() as connection:
-        return {row.id: row.text for row in connection.execute(select(schema.completion))}
-
-
-def begin(site: Site, page: Page) -> None:
-    page.goto(f"/label/{DEFAULT_PROJECT}")
-    expect(page.locator(".answer").first).to_be_visible()
-
-
-def shown(page: Page) -> list[str]:
-    return [text.strip() for text in page.locator(".answer .text").all_inner_texts()]
-
-
-def asked(page: Page) -> str:
-    return page.locator(".turn .text").last.inner_text().strip()
-
-
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def next_question(page: Page, *keys: str) -> None:
-    """Answer with these keys, and wait until another question is there."""
-    before = asked(page)
-    press(page, *keys)
-    expect(page.locator(".turn .text").last).not_to_have_text(before)
-
-
-def all_sent(page: Page) -> None:
-    expect(page.locator("#unsent")).to_be_empty()
 
 
 def test_pairs_by_keyboard_alone(site: Site) -> None:
@@ -396,14 +329,20 @@ def test_no_page_has_a_barrier_that_axe_knows(site: Site, scheme: Any) -> None:
     ask(site.store, 30)
     ask(site.store, 3, k=4, kind="ranking", project=site.store.add_project("Rankings", "evaluation"))
     ask(site.store, 3, kind="rating", project=site.store.add_project("Ratings", "evaluation"))
+    ask(site.store, 3, k=1, kind="edit", project=site.store.add_project("Edits", "evaluation"))
+    own = site.store.add_project("Answers", "evaluation")
+    site.store.create_demonstration_tasks([Prompt.user("question")], project=own)
     owner = site.account("owner", "admin")
     page = site.visit(owner, color_scheme=scheme)
     assert not violations(page, "/")
-    for project in ("Rankings", "Ratings"):
+    for project in ("Rankings", "Ratings", "Edits"):
         key = site.store.add_project(project, "evaluation")
         assert not violations(page, f"/label/{key}", ".answer")
+    assert not violations(page, f"/label/{own}", ".writing")
     assert not violations(page, f"/label/{DEFAULT_PROJECT}", ".answer")
-    press(page, "?")
+    press(page, "d", "ArrowLeft")
+    assert not violations(page)
+    press(page, "Escape", "?")
     assert not violations(page)
     press(page, "Escape", "s")
     assert not violations(page)
@@ -445,9 +384,17 @@ def test_no_text_runs_loads_or_breaks_anything(site: Site) -> None:
     ids = store.add_completions(sampled)
     project = store.add_project(ATTACKS[0] + ATTACKS[2], "evaluation")
     for number, text in enumerate(ATTACKS):
-        rubric = {"question": text, "dimensions": [text[:40]]}
+        rubric = {
+            "question": text,
+            "dimensions": [text[:40]],
+            "meanings": {text[:40]: text},
+            "asked": "always",
+        }
         group = ids[2 * number : 2 * number + 2]
-        store.create_tasks("pairwise", [group], project=project, rubric=rubric)
+        if number % 2:  # an answer to be edited stands on the page as text too
+            store.create_tasks("edit", [group[:1]], project=project, rubric=rubric)
+        else:
+            store.create_tasks("pairwise", [group], project=project, rubric=rubric)
     names = [ATTACKS[0], ATTACKS[2], ATTACKS[61][:80]]
     for name in names:
         site.account(name)

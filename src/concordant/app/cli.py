@@ -202,6 +202,19 @@ def _label(command: argparse.ArgumentParser) -> None:
         help="which of them: at random; where the run's reward model is least sure; where an answer says most "
         "about it; where it sees the largest difference. A share is always drawn at random",
     )
+    for name, what in (
+        ("--edit", "ask for better versions of N answers, those that the votes like best"),
+        ("--rate", "ask for ratings of the answers to N prompts, by the dimensions of the rubric"),
+        ("--write", "ask for people's own answers to N prompts"),
+    ):
+        command.add_argument(name, type=int, default=0, metavar="N", help=what)
+    command.add_argument(
+        "--rubric",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="ask what this file says (default: as `concordant feedback rubric` prints)",
+    )
     command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
     command.add_argument(
         "--share",
@@ -234,13 +247,13 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
         ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
         ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _nothing_more),
+        ("rubric", "print what labelers are asked, as a file to edit", "rubrics:print_rubric", _nothing_more),
     ):
         said = help_text[0].upper() + help_text[1:] + "."
         verb = verbs.add_parser(name, help=help_text, description=said, formatter_class=_Help)
         verb.set_defaults(module=run)
-        verb.add_argument(
-            "store", metavar="STORE", help="a run directory, or a feedback store by itself (an SQLite file)"
-        )
+        store_help = "a run directory, or a feedback store by itself (an SQLite file)"
+        verb.add_argument("store", metavar="STORE", help=store_help, nargs="?" if name == "rubric" else None)
         option(verb)
 
 

@@ -13,6 +13,8 @@ from concordant.app.runs import recipe_of, store_at
 from concordant.errors import UserError
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.projects import projects
+from concordant.feedback.questions import ask_more
+from concordant.feedback.rubric import read_rubric
 from concordant.feedback.store import Store
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 
@@ -32,7 +34,8 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
     with Store.open(address) as store:
         app, link = application(store, arguments, port)
         all_done = any(one.id == DEFAULT_PROJECT and one.finished == one.tasks for one in projects(store))
-        if arguments.more or all_done:
+        asked = ask_for_words(store, arguments, console)
+        if arguments.more or (all_done and not asked):
             n = open_again(store, arguments)
             console.print(f"{n} answered questions want one more labeler", highlight=False)
         console.print(f"labeling {address}", markup=False, highlight=False)
@@ -60,6 +63,22 @@ def application(store: Store, arguments: argparse.Namespace, port: int) -> tuple
         )
     app = create_app(store, owner=None, hosts=arguments.name or ["*"])
     return app, f"http://{(arguments.name or ['THIS-MACHINE'])[0]}:{port}/login"
+
+
+def ask_for_words(store: Store, arguments: argparse.Namespace, console: Console) -> int:
+    """Ask for edits, ratings and answers as the options say; how many questions there are more."""
+    total = 0
+    for kind, n in (
+        ("edit", arguments.edit),
+        ("rating", arguments.rate),
+        ("demonstration", arguments.write),
+    ):
+        if n:
+            rubric = read_rubric(arguments.rubric, kind) if arguments.rubric else None
+            added = ask_more(store, kind, n, rubric=rubric)
+            total += added
+            console.print(f"{added} more questions of kind {kind}", highlight=False)
+    return total
 
 
 def open_again(store: Store, arguments: argparse.Namespace) -> int:

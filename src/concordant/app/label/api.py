@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from concordant.app.label import forms
 from concordant.app.web.safe_html import safe_html
 from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, may, store_of
+from concordant.data.types import Completion
 from concordant.feedback.accounts import (
     Account,
     accounts,
@@ -26,6 +27,7 @@ from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.disputes import adjudicate
 from concordant.feedback.practice import gold_scores, lesson
 from concordant.feedback.projects import done_by, project_of, projects, shares
+from concordant.feedback.rubric import asked_of, dimensions_of
 from concordant.feedback.standing import fit_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Lease, Vote
@@ -187,10 +189,19 @@ def question_of(lease: Lease) -> forms.Question:
         kind=asked.kind,
         expires=lease.expires,
         question=str(lease.rubric.get("question", "")),
-        dimensions=[str(one) for one in lease.rubric.get("dimensions", ())],
+        asked=asked_of(lease.rubric),
+        dimensions=[
+            forms.Dimension(name=one.name, meaning=one.meaning) for one in dimensions_of(lease.rubric)
+        ],
         prompt=[forms.Turn(role=turn.role, html=rendered(turn.content)) for turn in asked.prompt.messages],
-        completions=[forms.Answer(id=one.id, html=rendered(one.text)) for one in asked.completions],
+        completions=[answer_of(one, asked.kind == "edit") for one in asked.completions],
     )
+
+
+def answer_of(completion: Completion, editable: bool) -> forms.Answer:
+    """A completion as a page shows it."""
+    text = completion.text if editable else None
+    return forms.Answer(id=completion.id, html=rendered(completion.text), text=text)
 
 
 def progress_of(store: Store, project: str, account: Account) -> forms.Progress:

@@ -10,6 +10,8 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:.-]{1,80}$")]
 Words = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[^\x00]*$")]
 
 
 class Form(BaseModel):
@@ -25,8 +27,8 @@ class Pairwise(Form):
     verdict: Literal["prefer", "tie", "both_bad"]
     winner: Id | None = None
     strength: Annotated[int, Field(ge=0, le=3)] = 0
+    dims: dict[Name, Annotated[int, Field(ge=-3, le=3)]] = Field(default_factory=dict)
     rationale: Words = ""
-    dims: dict[Id, Annotated[int, Field(ge=-3, le=3)]] = Field(default_factory=dict)
 
 
 class Ranking(Form):
@@ -35,13 +37,25 @@ class Ranking(Form):
     type: Literal["ranking"]
     tiers: Annotated[list[Annotated[list[Id], Field(min_length=1)]], Field(min_length=1, max_length=9)]
     unacceptable: list[Id] = Field(default_factory=list)
+    rationale: Words = ""
 
 
 class Rating(Form):
     """Each completion by itself, by dimension, 1 to 7."""
 
     type: Literal["rating"]
-    scores: dict[Id, dict[Id, Annotated[int, Field(ge=1, le=7)]]]
+    scores: dict[Id, dict[Name, Annotated[int, Field(ge=1, le=7)]]]
+    rationale: Words = ""
+
+
+class Edit(Form):
+    """A better text than the one shown, the one shown as it is, or an answer of one's own."""
+
+    type: Literal["edit"]
+    parent: Id | None = None
+    accept: bool = False
+    text: Text | None = None
+    rationale: Words = ""
 
 
 class Passed(Form):
@@ -51,7 +65,7 @@ class Passed(Form):
     reason: Words
 
 
-Payload = Annotated[Pairwise | Ranking | Rating | Passed, Field(discriminator="type")]
+Payload = Annotated[Pairwise | Ranking | Rating | Edit | Passed, Field(discriminator="type")]
 
 
 class LeasesAsked(Form):
@@ -80,10 +94,18 @@ class Turn(BaseModel):
 
 
 class Answer(BaseModel):
-    """A completion, as safe HTML."""
+    """A completion as safe HTML; where it is to be edited, its text too."""
 
     id: str
     html: str
+    text: str | None = None
+
+
+class Dimension(BaseModel):
+    """One way in which an answer may be good, and what is meant by it."""
+
+    name: str
+    meaning: str
 
 
 class Question(BaseModel):
@@ -94,7 +116,8 @@ class Question(BaseModel):
     kind: str
     expires: int
     question: str
-    dimensions: list[str]
+    asked: Literal["never", "optional", "always"]  # of a pair, by dimension too
+    dimensions: list[Dimension]
     prompt: list[Turn]
     completions: list[Answer]
 

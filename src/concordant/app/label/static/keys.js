@@ -3,12 +3,14 @@
 export const ACTIONS = {
   left: { key: "ArrowLeft", says: "prefer the answer on the left (again or with Shift: more strongly)", fixed: true },
   right: { key: "ArrowRight", says: "prefer the answer on the right", fixed: true },
-  tie: { key: "=", says: "both are as good" },
+  tie: { key: "=", says: "both are as good; editing: good as it is" },
   both_bad: { key: "0", says: "neither will do" },
+  dimensions: { key: "d", says: "say more, by dimension" },
   up: { key: "Alt+ArrowUp", says: "ranking: move the answer up", fixed: true },
   down: { key: "Alt+ArrowDown", says: "ranking: move the answer down", fixed: true },
   join: { key: "t", says: "ranking: as good as the one above" },
   bad: { key: "b", says: "ranking: this answer will not do" },
+  edit: { key: "e", says: "editing: go to the text (Escape leaves it, Ctrl Enter hands in)" },
   submit: { key: "Enter", says: "hand in", fixed: true },
   undo: { key: "u", says: "take the last answer back" },
   why: { key: "r", says: "write down a reason" },
@@ -35,8 +37,9 @@ export class Keys {
 
   pressed(event) {
     if (event.isComposing || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
-    if (event.target.closest("input, textarea, select, dialog[open]")) return;
+    if (event.target.closest("input:not([type=radio]), textarea, select, dialog[open]")) return;
     const name = nameOf(event);
+    if (event.target.type === "radio" && (name === " " || name.includes("Arrow"))) return; // they choose within the row
     if (name === "Enter" && event.target.closest("a, button")) return; // the button's own Enter
     if (/^[1-9]$/.test(name) && !event.altKey) {
       if (this.act("digit", event) !== false) event.preventDefault();

@@ -89,9 +89,10 @@ async function finished() {
   app.querySelector("h2").focus();
 }
 
-function show() {
+/** Show the question at hand; `before` is what was said of it and taken back. */
+function show(before = null) {
   const question = state.current;
-  state.view = new KINDS[question.kind](question, announce);
+  state.view = new KINDS[question.kind](question, announce, { account, submit, before });
   const turns = question.prompt.map((turn) => make("div", { className: "turn", "data-role": turn.role },
     make("div", { className: "role", textContent: turn.role === "user" ? "Question" : turn.role === "assistant" ? "Earlier answer" : "Setting" }),
     rendered(turn.html)));
@@ -147,6 +148,7 @@ async function handIn(payload, question = state.current) {
   state.handing = true;
   try {
     if (practice) return await learn(entry);
+    state.view.handedIn?.();
     state.answered.add(question.task);
     state.history.push({ question, entry, key: entry.key, vote: null });
     await outbox.put(entry); // on this machine's disk before the question goes away
@@ -198,7 +200,7 @@ async function undo() {
   state.queue = state.queue.filter((one) => one.task !== question.task);
   state.done = false;
   state.current = question;
-  show();
+  show(last.entry.payload);
   announce("Taken back: answer it again");
 }
 

@@ -87,6 +87,7 @@ export class Outbox {
         });
         if (!go) break;
       }
+      await this.report(); // another tab of this account may have sent what waited here
     } finally {
       this.running = false;
     }

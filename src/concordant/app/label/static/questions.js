@@ -1,8 +1,10 @@
-// The three kinds of question. Each draws itself, takes actions, and says what the vote would be.
+// The kinds of question. Each draws itself, takes actions, and says what the vote would be.
 
+import { Dimensions } from "./dimensions.js";
 import { button, make, rendered } from "./dom.js";
+import { Demonstration, Edit } from "./writing.js";
 
-const LETTERS = "ABCDEFGHI";
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const STRENGTHS = ["", "better", "clearly better", "much better"];
 
 function card(question, place, inside, attributes = {}) {
@@ -23,7 +25,8 @@ export class Pairwise {
     this.cards = question.completions.map((_, place) =>
       card(question, place, [button("Choose", `Choose answer ${LETTERS[place]} (${"←→"[place]})`,
         () => this.prefer(place, false), { className: "quiet-button" })]));
-    this.element = make("div", { className: "answers" }, ...this.cards);
+    this.dimensions = new Dimensions(question, (text) => changed([this.says(), text].filter(Boolean).join(" · ")));
+    this.element = make("div", {}, make("div", { className: "answers" }, ...this.cards), this.dimensions.element);
   }
 
   act(action, event) {
@@ -31,13 +34,15 @@ export class Pairwise {
     else if (action === "digit" && Number(event.key) <= 2) this.prefer(Number(event.key) - 1, false);
     else if (action === "tie") this.set("tie");
     else if (action === "both_bad") this.set("both_bad");
+    else if (action === "dimensions") return this.dimensions.open();
     else return false;
     return true;
   }
 
   buttons() {
     return [button("As good", "Both are as good (=)", () => this.set("tie"), { className: "quiet-button" }),
-      button("Neither", "Neither will do (0)", () => this.set("both_bad"), { className: "quiet-button" })];
+      button("Neither", "Neither will do (0)", () => this.set("both_bad"), { className: "quiet-button" }),
+      ...this.dimensions.buttons()];
   }
 
   prefer(place, stronger) {
@@ -65,8 +70,8 @@ export class Pairwise {
   }
 
   payload(rationale) {
-    if (this.verdict === null) return null;
-    return { type: "pairwise", verdict: this.verdict, strength: this.strength, rationale,
+    if (this.verdict === null || !this.dimensions.complete()) return null;
+    return { type: "pairwise", verdict: this.verdict, strength: this.strength, dims: this.dimensions.said(), rationale,
       winner: this.winner === null ? null : this.question.completions[this.winner].id };
   }
 }
@@ -184,7 +189,7 @@ export class Ranking {
     return "";
   }
 
-  payload() {
+  payload(rationale) {
     // An order nobody touched is the order shown: that is asked about once before it counts as a vote.
     if (!this.touched && !this.warned) {
       this.warned = true;
@@ -198,7 +203,7 @@ export class Ranking {
       if (one.joined) tiers[tiers.length - 1].push(id(one));
       else tiers.push([id(one)]);
     }
-    return { type: "ranking", tiers, unacceptable: this.order.filter((one) => one.bad).map(id) };
+    return { type: "ranking", tiers, unacceptable: this.order.filter((one) => one.bad).map(id), rationale };
   }
 }
 
@@ -211,18 +216,18 @@ export class Rating {
     this.cells = [];
     this.element = make("div", { className: "answers rows" }, ...question.completions.map((_, place) => {
       const made = card(question, place, []);
-      for (const dimension of question.dimensions) made.append(this.scale(place, dimension));
+      for (const { name, meaning } of question.dimensions) made.append(this.scale(place, name, meaning));
       return made;
     }));
   }
 
-  scale(place, dimension) {
+  scale(place, dimension, meaning) {
     const buttons = [1, 2, 3, 4, 5, 6, 7].map((value) => button(String(value), `${dimension}: ${value} of 7`,
       () => this.set(cell, value), { "aria-pressed": "false", "aria-label": `${dimension} ${value} of 7` }));
     const cell = { place, dimension, buttons };
     this.cells.push(cell);
     cell.element = make("div", { className: "scale", role: "group", tabIndex: 0, "aria-label": `${dimension} of answer ${LETTERS[place]}` },
-      make("span", { textContent: dimension }), ...buttons);
+      make("span", { textContent: dimension, title: meaning }), ...buttons);
     return cell.element;
   }
 
@@ -251,16 +256,16 @@ export class Rating {
     return "";
   }
 
-  payload() {
+  payload(rationale) {
     const missing = this.cells.find((cell) => !(cell.dimension in this.scores[cell.place]));
     if (missing) {
       this.changed(`Not yet said: ${missing.dimension} of answer ${LETTERS[missing.place]}`);
       missing.element.focus();
       return null;
     }
-    return { type: "rating", scores: Object.fromEntries(
+    return { type: "rating", rationale, scores: Object.fromEntries(
       this.scores.map((given, place) => [this.question.completions[place].id, given])) };
   }
 }
 
-export const KINDS = { pairwise: Pairwise, ranking: Ranking, rating: Rating };
+export const KINDS = { pairwise: Pairwise, ranking: Ranking, rating: Rating, edit: Edit, demonstration: Demonstration };
