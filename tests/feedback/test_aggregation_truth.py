@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def test_the_posterior_view_believes_labelers_who_are_borne_out(store: Store) ->
         q = truth[row.group, *sorted((right, wrong))]
         assert row.p_chosen == pytest.approx(max(q[:2]) + q[2] / 2)
         assert 0.5 < row.p_chosen < 1
-        assert 1 / 5 <= row.margin <= 1 / 2  # of two to five votes that agree, one of which says 1
+        assert row.margin == 0  # a loss that reads a margin would take the pair for certain
     wrongly = [row for row in preferences(store, "majority") if row.chosen.text.startswith("wrong")]
     assert len(wrongly) == 10  # where those two side with the one who erred
 
@@ -241,6 +242,47 @@ def test_a_single_vote_is_itself_in_the_posterior_view(store: Store) -> None:
     assert (last.margin, last.weight) == (pytest.approx(2 / 3), 1.0)
     each = preferences(store, "each")[-1]
     assert last == each
+
+
+def test_with_one_vote_a_question_the_posterior_view_is_that_of_each_vote(store: Store) -> None:
+    """Row by row, in the same order: rankings, ties, strength, a judge's doubt, several labelers."""
+    rng = random.Random(0)
+    for n in range(12):
+        k = 2 + n % 4
+        kind = "pairwise" if k == 2 else "ranking"
+        keys = ask(store, [f"{n} {i}" for i in range(k)], f"question {n}", 1, kind)
+        rng.shuffle(keys)
+        tiers = [keys[:2], *([key] for key in keys[2:])]
+        payload = prefer(keys[0], strength=n % 4) | {"p": 0.7 + n / 50} if k == 2 else ranking(tiers)
+        say(store, ("ada", "bob", "cyd")[n % 3], tie() if n == 4 else payload)
+    for ties in ("drop", "half"):
+        each = view_preferences(store, "each", ties)
+        assert view_preferences(store, "posterior", ties) == each
+        assert len(each.preferences) > 40
+    ask(store, ["a", "b"], "asked of two", 2)
+    for name in ("ada", "bob"):
+        say(store, name, tie())
+    assert view_preferences(store, "posterior").preferences == view_preferences(store, "each").preferences
+    assert view_preferences(store, "posterior").tied_pairs < view_preferences(store, "each").tied_pairs
+
+
+def test_the_posterior_says_how_often_it_is_right() -> None:
+    """Two of ten labelers a pair: its log loss is far below that of the votes' shares, its confidence honest."""
+    rng = np.random.default_rng(1)
+    accuracy = rng.uniform(0.6, 0.95, 10)
+    truth = rng.integers(0, 2, 2_000)
+    who = np.concatenate([rng.permutation(10)[:2] for _ in range(2_000)])
+    pair = np.repeat(np.arange(2_000), 2)
+    said = np.where(rng.random(4_000) < accuracy[who], truth[pair], 1 - truth[pair])
+    pairs = tuple((f"task {t}", "a", "b") for t in range(2_000))
+    votes = PairVotes(pair, who, said, np.ones(4_000), pairs, tuple(map(str, range(10))))
+    q = np.array(list(dawid_skene(votes).posterior.values()))
+    right = q[np.arange(2_000), truth] + q[:, 2] / 2
+    sure = np.maximum(right, 1 - right)
+    assert float(sure.mean()) == pytest.approx(float((right > 0.5).mean()), abs=0.03)
+    shares = np.where(said.reshape(-1, 2) == truth[:, None], 1, 0).mean(axis=1)
+    smoothed = (shares * 2 + 0.5) / 3
+    assert -np.log(right).mean() < -np.log(smoothed).mean() - 0.03
 
 
 def test_labels_of_pairs_for_the_figures_of_agreement(store: Store) -> None:

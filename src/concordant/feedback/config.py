@@ -32,5 +32,7 @@ class FeedbackConfig(Config):
     """Where labelers disagree, two more are asked, up to this many; then a lead decides. 0 = never more than votes."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of the candidates."""
+    view: Literal["each", "majority", "posterior"] = "posterior"
+    """What several votes on a pair become: a row each, their majority, or one row with its Dawid–Skene posterior."""
     ties: Literal["drop", "half"] = "drop"
     """What a tie becomes: no pair, or a pair with probability one half."""

@@ -43,7 +43,9 @@ def view_preferences(
 
     mode: "each" has a row per vote and pair; "majority" a row per pair of a task, decided by its votes;
     "posterior" a row per pair with p_chosen from Dawid-Skene, which weighs labelers by what they agree on
-    elsewhere, and the vote itself where one labeler alone spoke of the pair.
+    elsewhere, and the vote itself where one labeler alone spoke of the pair. Where everybody was alone its
+    rows are those of "each"; where several spoke, p_chosen says how sure the pair is and the margin is 0, as
+    a loss reads one of the two. Either way a pair weighs what one vote does, however many it has.
     ties: "drop" leaves undecided pairs out; "half" keeps them with p_chosen 0.5. Both are counted.
     A ranking of K gives its pairs across tiers (and ties within them, if kept) the weight 2/(K(K-1)), so that
     a prompt counts once however many answers it has (Ouyang et al., arXiv:2203.02155, equation 1).
@@ -194,6 +196,8 @@ def _majority(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
 def _posterior(live: LiveVotes) -> Iterator[tuple[str, Verdict]]:
     """One verdict per pair of a task of which several labelers spoke, with the votes of the others between.
 
+    How sure a judge is goes into the posterior: its p is two votes weighted p and 1 - p. Each pair of a
+    ranking has a posterior of its own, weighted as in the ranking.
     Votes that stand alone are kept out of the estimate: nobody can say whether they are right, and a labeler
     who has many of them would be believed for agreeing with itself.
     """
@@ -216,15 +220,14 @@ def _believed(
     if found[2] > max(found[:2]) or abs(lead) < 1e-9:
         return Verdict(first, second, 0.5, weight=weight)
     better, worse = (first, second) if lead > 0 else (second, first)
-    agreeing = [(w, one.margin) for w, one in said if one.decided and one.better == better]
-    return Verdict(better, worse, (1 + abs(lead)) / 2, _mean(agreeing), weight)
+    return Verdict(better, worse, (1 + abs(lead)) / 2, weight=weight)
 
 
 Spoken = tuple[str, tuple[str, str], list[tuple[LiveVote, Verdict]]]
 
 
 def _by_pair(live: LiveVotes) -> Iterator[Spoken]:
-    """Every pair of every task, its completions in the order of their ids, and what was said of it."""
+    """Every pair of every task in the order of its first mention, smaller id first, and what was said of it."""
     by_task: dict[str, dict[tuple[str, str], list[tuple[LiveVote, Verdict]]]] = {}
     for one in live.votes:
         pairs = by_task.setdefault(one.task_id, defaultdict(list))
@@ -232,8 +235,8 @@ def _by_pair(live: LiveVotes) -> Iterator[Spoken]:
             first, second = sorted((said.better, said.worse))
             pairs[first, second].append((one, said))
     for task_id, pairs in by_task.items():
-        for pair in sorted(pairs):
-            yield task_id, pair, pairs[pair]
+        for pair, said_of_it in pairs.items():
+            yield task_id, pair, said_of_it
 
 
 def _mean(weighted: Sequence[tuple[float, float]]) -> float:

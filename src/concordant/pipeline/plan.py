@@ -58,17 +58,17 @@ STAGES: Mapping[str, Stage] = {
     "reward": Stage(
         lambda recipe: recipe.reward,
         inputs=("base", "sft", "feedback"),
-        reads=("reward", *ROWS),
+        reads=("reward", "feedback.view", *ROWS),
     ),
     "policy": Stage(
         lambda recipe: recipe.policy,
         inputs=("base", "sft", "feedback", "reward"),
-        reads=("policy", *PROMPTS, *ROWS),
+        reads=("policy", "feedback.view", *PROMPTS, *ROWS),
     ),
     "evaluate": Stage(
         lambda recipe: recipe.evaluate,
         inputs=("base", "sft", "feedback", "reward", "policy"),
-        reads=("evaluate", *PROMPTS, *ROWS),
+        reads=("evaluate", "feedback.view", *PROMPTS, *ROWS),
     ),
 }
 
@@ -152,7 +152,8 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = (values[section] or {}).get(name) if name else values[section]
     if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
         source, most = found["feedback"].pop("source"), found["feedback"].pop("most_votes")
-        del found["feedback"]["people"], found["feedback"]["url"]
+        for name in ("people", "url", "view"):
+            del found["feedback"][name]
         found["feedback"] |= {"source": source} if source == "human" else {}
         found["feedback"] |= {"most_votes": most} if most else {}
     if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):

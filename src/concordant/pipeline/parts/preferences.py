@@ -50,7 +50,7 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
 def split_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
     """Training and validation pairs of the run's votes, split by prompt."""
     with Store.open(context.store) as store:
-        rows = preferences(store, ties=context.recipe.feedback.ties)
+        rows = preferences(store, context.recipe.feedback.view, context.recipe.feedback.ties)
     if not rows:
         raise UserError(
             "there are no preferences to learn from",
