@@ -38,11 +38,11 @@ class Planted:
     tau: float = -1.5
     last: int = 0  # votes of the last labeler, who otherwise votes as often as the others
 
-    def draw(self, seed: int) -> tuple[Contests, Floats]:
-        """Votes, and the centred scores behind them."""
+    def draw(self, seed: int, board: int | None = None) -> tuple[Contests, Floats]:
+        """Votes, and the centred scores behind them; the same scores for the same `board`, where one is given."""
         rng = np.random.default_rng(seed)
         n = self.votes
-        scores = rng.normal(size=self.items)
+        scores = (rng if board is None else np.random.default_rng(board)).normal(size=self.items)
         first = rng.integers(0, self.items, n)
         second = (first + rng.integers(1, self.items, n)) % self.items
         who = rng.integers(0, len(self.rho) - bool(self.last), n)

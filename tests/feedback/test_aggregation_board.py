@@ -15,7 +15,6 @@ from scipy.stats import spearmanr
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.aggregation import bradley_terry, likelihood
-from concordant.feedback.aggregation.bootstrap import Place, Uncertainty, bootstrap
 from concordant.feedback.aggregation.bradley_terry import Fit, LabelerStanding, fit_board, fit_labelers
 from concordant.feedback.aggregation.contests import (
     COVARIATES,
@@ -27,7 +26,8 @@ from concordant.feedback.aggregation.contests import (
     from_arrays,
     from_live_votes,
 )
-from concordant.feedback.aggregation.likelihood import Parameters, objective
+from concordant.feedback.aggregation.intervals import Place, Uncertainty, uncertainty
+from concordant.feedback.aggregation.likelihood import Parameters, objective, slope_along
 from concordant.feedback.live_votes import LiveVote, LiveVotes
 from concordant.feedback.simulated import Traits
 from concordant.feedback.votes import both_bad, prefer, ranking, tie
@@ -82,12 +82,12 @@ def test_without_a_known_order_no_position_term_is_read() -> None:
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[Contests, np.ndarray, Fit, Uncertainty]:
-    """20 labelers from careless to careful, 4,000 votes, 120 replicates."""
+    """20 labelers from careless to careful, 4,000 votes."""
     rho = np.linspace(0.1, 0.97, 20)
     plan = Planted(votes=4_000, items=12, rho=tuple(rho), q=(1.5,) * 10 + (-0.5,) * 10, gamma=(0.4, 0.5, 0.0))
     votes, scores = plan.draw(0)
     fit = fit_board(votes)
-    return votes, scores, fit, bootstrap(votes, fit, 120)
+    return votes, scores, fit, uncertainty(votes, fit)
 
 
 def test_planted_scores_and_reliabilities_are_recovered(planted) -> None:
@@ -202,7 +202,7 @@ def test_a_bias_of_all_shows_in_its_own_term(bias: str) -> None:
     live, policies = polled([BIASES[bias]] * 8, 400, 4)
     votes = from_live_votes(live, policies)
     fit = fit_board(votes)
-    style = bootstrap(votes, fit, 60).style()
+    style = uncertainty(votes, fit).style()
     shown = {name for name, one in style.items() if one.low > 0 or one.high < 0}
     assert shown == ({SHOWS_IN[bias]} if bias in SHOWS_IN else set())
     rho = float(np.mean([one.rho for one in fit.labelers if one.rho is not None]))
@@ -335,27 +335,56 @@ def test_form_counts_words_and_marked_lines() -> None:
 # What it costs.
 
 
-def test_memory_of_the_bootstrap_is_that_of_the_votes() -> None:
-    """100,000 votes: a few columns beside the 14 MB of the votes, and no more for more replicates."""
-    plan = Planted(votes=100_000, items=6, rho=(0.9,) * 5, q=(0.0,) * 5)
-    votes, scores = plan.draw(0)
-    at = Parameters(scores, np.full(5, 2.0), np.zeros(5), np.array(plan.gamma), plan.log_nu, plan.tau)
-    labelers = tuple(LabelerStanding(name, 0.9, 0.0, 20_000) for name in votes.labelers)
-    fit = Fit(votes.items, at, labelers, 0.0)  # the truth: no need to search for it
+def test_memory_of_the_intervals_is_that_of_the_votes() -> None:
+    """100,000 votes on 25,000 prompts: a few columns beside the 14 MB of the votes, however many are estimated."""
     peaks = []
-    for replicates in (2, 6):
+    for items in (6, 24):
+        plan = Planted(votes=100_000, items=items, rho=(0.9,) * 5, q=(0.0,) * 5)
+        votes, scores = plan.draw(0)
+        at = Parameters(scores, np.full(5, 2.0), np.zeros(5), np.array(plan.gamma), plan.log_nu, plan.tau)
+        labelers = tuple(LabelerStanding(name, 0.9, 0.0, 20_000) for name in votes.labelers)
         tracemalloc.start()
-        bootstrap(votes, fit, replicates)
+        uncertainty(votes, Fit(votes.items, at, labelers, 0.0))  # the truth: no need to search for it
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[0] < 60e6
     assert peaks[1] - peaks[0] < 1e6
 
 
-def test_a_bootstrap_needs_replicates() -> None:
-    votes, _ = Planted(votes=200, items=4).draw(0)
-    with pytest.raises(UserError, match="1 replicates"):
-        bootstrap(votes, fit_labelers(votes), 1)
+def test_slopes_of_votes_are_the_gradient_taken_apart() -> None:
+    votes = small(3)
+    rng = np.random.default_rng(3)
+    theta, direction = rng.normal(size=(2, 6 + 8 + 5))
+    pull = objective(theta, replace(votes, weight=votes.weight * 1e-12))[1]  # of the penalty alone
+    whole = objective(theta, votes)[1]
+    assert slope_along(direction, theta, votes).sum() == pytest.approx(float((pull - whole) @ direction))
+
+
+def test_intervals_are_as_wide_as_estimates_vary() -> None:
+    """30 data sets of one board: neither sqrt(3) too wide nor too narrow, and they cover what was planted."""
+    plan = Planted(votes=1_200, items=8, rho=(0.92,) * 10, q=(0.0,) * 10)
+    found, errors, truth = [], [], None
+    for seed in range(30):
+        votes, scores = plan.draw(seed, board=0)
+        truth = scores
+        fit = fit_board(votes)
+        found.append(fit.parameters.s)
+        errors.append(uncertainty(votes, fit).errors[:8])
+    spread = np.std(found, axis=0)
+    assert 0.85 < float(np.mean(errors) / np.mean(spread)) < 1.3
+    inside = np.abs(np.array(found) - truth) < 1.96 * np.array(errors)
+    assert 0.91 < inside.mean() < 0.99
+
+
+def test_one_labeler_or_one_prompt_is_no_cluster_to_learn_from() -> None:
+    """The other kind of cluster says how far estimates vary, and where there is none the votes by themselves."""
+    votes, _ = Planted(votes=400, items=5, rho=(0.9,), q=(0.0,)).draw(0)
+    fit = fit_board(votes)
+    alone = uncertainty(votes, fit).errors
+    together = uncertainty(replace(votes, prompt=np.zeros(400, dtype=np.int64), prompts=1), fit).errors
+    by_votes = uncertainty(replace(votes, prompt=np.arange(400), prompts=400), fit).errors
+    assert (alone[:5] > 0.05).all()
+    np.testing.assert_allclose(together, by_votes, rtol=0.01)
 
 
 def test_clusters_widen_the_intervals() -> None:
@@ -368,8 +397,8 @@ def test_clusters_widen_the_intervals() -> None:
     said = np.where(rng.random(1_500) < 1 / (1 + np.exp(-lead[rows])), FIRST, SECOND)
     votes = from_arrays(first[rows], second[rows], said, who, prompt=rows)
     fit = fit_board(votes)
-    together = bootstrap(votes, fit, 60).board()
-    apart = bootstrap(replace(votes, prompt=np.arange(1_500), prompts=1_500), fit, 60).board()
+    together = uncertainty(votes, fit).board()
+    apart = uncertainty(replace(votes, prompt=np.arange(1_500), prompts=1_500), fit).board()
     assert _width(together) > 1.25 * _width(apart)
 
 

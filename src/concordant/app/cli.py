@@ -246,7 +246,7 @@ def _feedback(command: argparse.ArgumentParser) -> None:
     for name, help_text, run, option in (
         ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
         ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
-        ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _nothing_more),
+        ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _agreement),
         ("rubric", "print what labelers are asked, as a file to edit", "rubrics:print_rubric", _nothing_more),
     ):
         said = help_text[0].upper() + help_text[1:] + "."
@@ -257,8 +257,14 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         option(verb)
 
 
-def _nothing_more(_verb: argparse.ArgumentParser) -> None:
-    """No options."""
+def _agreement(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--most",
+        type=int,
+        default=None,
+        metavar="N",
+        help="of the board: a labeler's votes weigh at most as N",
+    )
 
 
 def _votes_in(verb: argparse.ArgumentParser) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 
 from rich.console import Console
 
 from concordant.app.runs import store_at
+from concordant.errors import UserError
+from concordant.feedback.aggregation.influence import Absence
 from concordant.feedback.agreement import Alpha, Rate
+from concordant.feedback.board import Board, board
 from concordant.feedback.standing import fit_project, standing
 from concordant.feedback.store import Store
 
@@ -18,6 +22,7 @@ def agree(arguments: argparse.Namespace, console: Console) -> int:
     with Store.open(store_at(arguments.store)) as store:
         found = standing(store)
         labelers = fit_project(store)
+        ranked = _board(store, arguments.most)
     fleiss = "some labelled not everything" if math.isnan(found.fleiss) else f"{found.fleiss:.3f}"
     rows = [
         ("two labelers prefer the same side", _rate(found.figures.raw)),
@@ -30,10 +35,41 @@ def agree(arguments: argparse.Namespace, console: Console) -> int:
     ]
     for one in labelers:
         rows.append((f"reliability of {found.names[one.labeler]}", _reliability(one.rho, one.n, one.flagged)))
+    rows += ranked if isinstance(ranked, list) else _board_rows(ranked, found.names)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         console.print(f"{name:<{width}}  {text}", markup=False, highlight=False)
     return 0
+
+
+def _board(store: Store, most: int | None) -> Board | list[tuple[str, str]] | None:
+    """The board, or a row that says why there is none."""
+    try:
+        return board(store, most=most)
+    except UserError as error:
+        return [("board", error.what)]
+
+
+def _board_rows(found: Board | None, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    rows = []
+    for number, place in enumerate(found.places, start=1):
+        score = place.score
+        text = f"{score.value:+.2f} [{score.low:+.2f}, {score.high:+.2f}], at best rank {place.rank_bound}"
+        rows.append((f"{number}. {place.item}", text))
+    resting = [one for one in found.absences if one.matters]
+    rows += [(f"without {names[one.labeler]}", _absence(one)) for one in resting]
+    if not resting:
+        rows.append(("without any one labeler", "no rank changes with a score that moves clearly"))
+    return rows
+
+
+def _absence(one: Absence) -> str:
+    if one.needed:
+        return f"no board: only the {one.n:,} votes of this labeler connect it"
+    ranks = "rank" if one.ranks == 1 else "ranks"
+    return f"{one.item} moves by {one.shift:+.2f} ({one.errors:.1f} standard errors), somebody by {one.ranks} {ranks}"
 
 
 def _alpha(one: Alpha) -> str:

@@ -67,6 +67,11 @@ def fit_labelers(votes: Contests, seed: int = 0) -> Fit:
     return _as_fit(theta, loss, votes)
 
 
+def refit(votes: Contests, near: Fit) -> Fit:
+    """The fit of `votes` that is reached from one of nearly the same votes, such as all but one labeler's."""
+    return _as_fit(*_minimum(near.parameters.flat(), votes), votes)
+
+
 def _starts(votes: Contests, seed: int) -> list[Floats]:
     """Plain Bradley-Terry, then three opinions of the labelers: all good, as they did, and drawn.
 

@@ -63,26 +63,58 @@ def objective(theta: Floats, votes: Contests) -> tuple[float, Floats]:
     x_0 (B_1 - B_2)/2 with q, by A_3 with log nu, B_3 with tau and r - rho with g.
     """
     now = Parameters.from_flat(theta, len(votes.items), len(votes.labelers))
+    penalty, pull = _penalty(now)
+    by_vote, who = _slopes(now, votes), votes.labeler
+    rise = Parameters(
+        _summed(votes.first, by_vote.d, len(now.s)) - _summed(votes.second, by_vote.d, len(now.s)),
+        _summed(who, by_vote.g, len(now.g)),
+        _summed(who, by_vote.q, len(now.g)),
+        votes.x.T @ by_vote.d,
+        float(by_vote.log_nu.sum()),
+        float(by_vote.tau.sum()),
+    )
+    return penalty - float(votes.weight @ by_vote.log_p), pull.flat() - rise.flat()
+
+
+def slope_along(direction: Floats, theta: Floats, votes: Contests) -> Floats:
+    """How fast each vote's weighted log P rises at `theta` along `direction`, (N); both are vectors of `flat`."""
+    now = Parameters.from_flat(theta, len(votes.items), len(votes.labelers))
+    along = Parameters.from_flat(direction, len(votes.items), len(votes.labelers))
+    by_vote, who = _slopes(now, votes), votes.labeler
+    lead = along.s[votes.first] - along.s[votes.second] + votes.x @ along.gamma
+    labelers = along.g[who] * by_vote.g + along.q[who] * by_vote.q
+    return by_vote.d * lead + labelers + by_vote.log_nu * along.log_nu + by_vote.tau * along.tau
+
+
+@dataclass(frozen=True, slots=True)
+class _Slopes:
+    """Log P of every vote (N), and its weighted slopes in the lead d and in the labeler's and common parameters."""
+
+    log_p: Floats
+    d: Floats
+    g: Floats
+    q: Floats
+    log_nu: Floats
+    tau: Floats
+
+
+def _slopes(now: Parameters, votes: Contests) -> _Slopes:
     who, known = votes.labeler, votes.x[:, 0]
     sign, tied = _SIGN[votes.said], votes.said == TIE
     looked = _choice(now.s[votes.first] - now.s[votes.second] + votes.x @ now.gamma, now.log_nu, sign, tied)
     habit = _choice(now.q[who] * known, now.tau, sign, tied)
     log_looked = log_expit(now.g)[who] + looked.log_p
     log_p = np.logaddexp(log_looked, log_expit(-now.g)[who] + habit.log_p)
-    penalty, pull = _penalty(now)
     share = votes.weight * np.exp(log_looked - log_p)  # r, weighted
     other = votes.weight - share
-    a_d, a_tie = share * looked.by_lead, share * looked.by_tie
-    b_q, b_tie = other * habit.by_lead, other * habit.by_tie
-    rise = Parameters(
-        _summed(votes.first, a_d, len(now.s)) - _summed(votes.second, a_d, len(now.s)),
-        _summed(who, share - votes.weight * expit(now.g)[who], len(now.g)),
-        _summed(who, b_q * known, len(now.g)),
-        votes.x.T @ a_d,
-        float(a_tie.sum()),
-        float(b_tie.sum()),
+    return _Slopes(
+        log_p,
+        share * looked.by_lead,
+        share - votes.weight * expit(now.g)[who],
+        other * habit.by_lead * known,
+        share * looked.by_tie,
+        other * habit.by_tie,
     )
-    return penalty - float(votes.weight @ log_p), pull.flat() - rise.flat()
 
 
 _SIGN = np.array([1.0, -1.0, 0.0])  # of FIRST, SECOND and TIE
