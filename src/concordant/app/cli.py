@@ -257,6 +257,10 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         option(verb)
 
 
+def _nothing_more(_verb: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
 def _agreement(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--most",
