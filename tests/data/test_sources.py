@@ -149,3 +149,26 @@ def test_hub_names_are_told_from_paths_without_network(tmp_path: Path) -> None:
 def test_hub_data_set_offline_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"to be downloaded from the Hugging Face hub"):
         read_rows("concordant-tests/no-such-set", root=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".json"])
+@pytest.mark.parametrize("monster", ['{"a": ' + "[" * 100_000, '{"a": ' + "9" * 5_000 + "}"])
+def test_json_that_nobody_writes_is_a_broken_line(tmp_path: Path, kind: str, monster: str) -> None:
+    (tmp_path / f"a{kind}").write_text('{"a": 1}\n' + monster + '\n{"a": 2}\n', encoding="utf-8")
+    (tmp_path / "array.json").write_text('[{"a": 1},\n' + monster + "]", encoding="utf-8")
+    told: list[UserError] = []
+    rows = list(read_rows(f"a{kind}", root=tmp_path, on_broken=told.append))
+    assert [row.value for row in rows] == [{"a": 1}, {"a": 2}]
+    assert [error.where for error in told] == [f"a{kind}:2"]
+    rows = list(read_rows("array.json", root=tmp_path, on_broken=told.append))
+    assert [row.value for row in rows] == [{"a": 1}]
+    assert told[-1].where == "array.json:2"
+
+
+def test_a_csv_that_cannot_be_read_on_says_from_where(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n3,4\r5,6\n7,8\n")
+    told: list[UserError] = []
+    rows = list(read_rows("a.csv", root=tmp_path, on_broken=told.append))
+    assert [row.value for row in rows] == [{"a": "1", "b": "2"}]
+    assert [error.where for error in told] == ["a.csv:3"]
+    assert "from here on" in told[0].what

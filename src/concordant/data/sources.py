@@ -180,6 +180,17 @@ def _broken_json(error: json.JSONDecodeError, line: str, where: str) -> UserErro
     )
 
 
+def _monstrous(error: Exception, where: str) -> UserError:
+    """JSON that is well formed and that nobody writes: numbers of thousands of digits, or thousands of brackets."""
+    nested = isinstance(error, RecursionError)
+    return UserError(
+        "broken JSON: nested too deeply" if nested else f"broken JSON: {error}",
+        where=where,
+        expected="one object with columns of text, numbers and lists",
+        fix="look at what wrote this line",
+    )
+
+
 def _object(value: Any, where: str, text: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
@@ -202,6 +213,8 @@ def _json_lines(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
                 value = _object(json.loads(line), where, line)
             except json.JSONDecodeError as error:
                 report(_broken_json(error, line, where))
+            except (ValueError, RecursionError) as error:
+                report(_monstrous(error, where))
             except UserError as error:
                 report(error)
             else:
@@ -218,11 +231,12 @@ def _json(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     try:
         json.loads(first)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         report(
             UserError(
-                f"neither a JSON array nor JSON lines: {_excerpt(first, error.colno)}",
-                where=f"{source}:1:{error.colno}",
+                f"neither a JSON array nor JSON lines: {_excerpt(first, column)}",
+                where=f"{source}:1:{column}",
                 expected="[{…}, {…}], or one object on each line",
                 fix="write the list of rows itself, without an object around it",
             )
@@ -267,6 +281,8 @@ def _array(text: str, source: str, report: Broken) -> Iterator[RawRow]:
     except json.JSONDecodeError as error:
         broken = text.split("\n")[error.lineno - 1] if text else ""
         report(_broken_json(error, broken, f"{source}:{error.lineno}"))
+    except (ValueError, RecursionError) as error:
+        report(_monstrous(error, f"{source}:{line}"))
 
 
 def _csv(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
@@ -276,21 +292,35 @@ def _csv(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
         reader = csv.reader(
             (_decode(raw, source, number) for number, raw in enumerate(file, 1)), delimiter=delimiter
         )
-        header = next(reader, [])
-        line = reader.line_num + 1
-        for fields in reader:
-            where, line = f"{source}:{line}", reader.line_num + 1
-            if len(fields) == len(header):
-                yield RawRow(where, dict(zip(header, fields, strict=True)))
-            elif fields:
-                report(
-                    UserError(
-                        f"{len(fields)} fields: {_excerpt(delimiter.join(fields), 1)}",
-                        where=where,
-                        expected=f"{len(header)} fields, as in the first line: {', '.join(header)}",
-                        fix="put quotes around text that holds a delimiter or a line break",
-                    )
+        try:
+            yield from _fields(reader, source, report, delimiter)
+        except csv.Error as error:  # behind it the reader cannot say where a row begins
+            report(
+                UserError(
+                    f"not readable as {_kind(path)[1:].upper()} from here on: {error}",
+                    where=f"{source}:{reader.line_num}",
+                    expected="text with line ends that are all of one kind",
+                    fix="put quotes around text that holds a delimiter or a line break",
                 )
+            )
+
+
+def _fields(reader: Any, source: str, report: Broken, delimiter: str) -> Iterator[RawRow]:
+    header: list[str] = next(reader, [])
+    line = reader.line_num + 1
+    for fields in reader:
+        where, line = f"{source}:{line}", reader.line_num + 1
+        if len(fields) == len(header):
+            yield RawRow(where, dict(zip(header, fields, strict=True)))
+        elif fields:
+            report(
+                UserError(
+                    f"{len(fields)} fields: {_excerpt(delimiter.join(fields), 1)}",
+                    where=where,
+                    expected=f"{len(header)} fields, as in the first line: {', '.join(header)}",
+                    fix="put quotes around text that holds a delimiter or a line break",
+                )
+            )
 
 
 def _parquet(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
@@ -303,7 +333,7 @@ def _parquet(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
             for value in batch.to_pylist():
                 number += 1
                 yield RawRow(f"{source}:row {number}", value)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError, OSError) as error:  # text that is not UTF-8, pages cut off
         report(
             UserError(f"not a readable Parquet file: {error}", where=source, fix="fetch or write it again")
         )

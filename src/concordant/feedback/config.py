@@ -36,3 +36,16 @@ class FeedbackConfig(Config):
     """What several votes on a pair become: a row each, their majority, or one row with its Dawid–Skene posterior."""
     ties: Literal["drop", "half"] = "drop"
     """What a tie becomes: no pair, or a pair with probability one half."""
+
+
+class ProjectConfig(Config):
+    """What a lead sets for a project; kept in the store, beside what the project is for."""
+
+    instructions: str = Field("", max_length=20_000, pattern=r"^[^\x00]*$")
+    """Shown to labelers before their first question (Markdown)."""
+    votes: int | None = Field(None, ge=1, le=100)
+    """Labelers for each question; none = as many as each was asked with."""
+    most_votes: int | None = Field(None, ge=0, le=100)
+    """Where labelers disagree, two more are asked, up to this many; then a lead decides. 0 = never more than votes."""
+    known_every: int = Field(10, ge=0, le=1_000)
+    """One of so many questions has a known answer, as long as there are any; 0 = none."""

@@ -1,12 +1,10 @@
-"""A labeler's first minute: three questions whose answer is explained, and questions with a known answer later on.
+"""A labeler's first minute: three questions whose answer is explained.
 
-Both are rows of `gold`: what was expected of a task, and whether the labeler is told.
+They are rows of `gold`: what was expected of a task, and whether the labeler is told. What is not told is in `known`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -14,14 +12,12 @@ from sqlalchemy import select
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.agreement import Rate, rate
 from concordant.feedback.database import insert_missing
-from concordant.feedback.leasing import of_project
-from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, verdicts
 
 PRACTICE = "Practice"
+EVERYBODY = 1_000_000  # labelers wanted by a question that nobody's answer closes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +65,13 @@ def add_practice(store: Store) -> str:
         keys = store.add_completions(
             [(prompt, Completion(text), {"practice": True}, True) for text in sides], source="import"
         )
-        # Nobody's answer closes an exercise: everybody is to do it.
-        (task,) = store.create_tasks("pairwise", [keys], need=1_000_000, project=project).ids
+        (task,) = store.create_tasks("pairwise", [keys], need=EVERYBODY, project=project).ids
         assert task is not None
         add_gold(store, task, keys[0], exercise.why, told=True)
     return project
 
 
-def add_gold(
-    store: Store, task: str, better: str, why: str, *, told: bool = False, priority: float = 0.0
-) -> None:
+def add_gold(store: Store, task: str, better: str, why: str, *, told: bool = False) -> None:
     """Say which completion of a task has to win; `told` labelers see `why` after their vote.
 
     Errors: UserError for a completion that is not one of the task's.
@@ -98,8 +91,6 @@ def add_gold(
             "explanation": why,
         }
         insert_missing(connection, schema.gold, [row])
-        if priority:
-            connection.execute(schema.task.update().where(schema.task.c.id == task).values(priority=priority))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +123,3 @@ def share_right(payload: Payload, members: list[str], better: str) -> float | No
     if payload.get("verdict") == "both_bad" or not said:
         return 0.0
     return sum(one.decided and one.better == better for one in said) / len(said)
-
-
-def gold_scores(store: Store, project: str | None = None) -> Mapping[str, Rate]:
-    """By labeler (id): how often the known answer was given, over the live votes of a project on tasks that have one.
-
-    Exercises do not count: their answers are explained.
-    """
-    vote, gold, members = schema.vote, schema.gold, schema.task_completion
-    with store.reading() as connection:
-        query = select(vote.c.labeler, vote.c.task, vote.c.payload, gold.c.expected)
-        query = query.join(gold, gold.c.task == vote.c.task).join(
-            schema.task, schema.task.c.id == vote.c.task
-        )
-        query = query.where(LIVE, ~gold.c.feedback_shown, of_project(project))
-        rows = connection.execute(query).all()
-        of_task: dict[str, list[str]] = defaultdict(list)
-        for row in connection.execute(select(members).where(members.c.task.in_(select(gold.c.task)))):
-            of_task[row.task].append(row.completion)
-    shares: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        share = share_right(row.payload, of_task[row.task], row.expected["better"])
-        if share is not None:
-            shares[row.labeler].append(share)
-    return {labeler: rate(found) for labeler, found in shares.items()}

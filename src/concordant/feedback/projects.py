@@ -10,6 +10,7 @@ from sqlalchemy import case, func, select
 
 from concordant.errors import UserError
 from concordant.feedback import schema
+from concordant.feedback.known import beside
 from concordant.feedback.leasing import of_project
 from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
@@ -51,6 +52,19 @@ def projects(store: Store) -> list[Project]:
         Project(r.id, r.name, r.purpose, r.settings, r.tasks, r.finished, r.disputed, r.verdicts)
         for r in rows
     ]
+
+
+def project_named(store: Store, name: str) -> Project:
+    """The project of this name or id. Errors: UserError where there is none, or more than one."""
+    found = [one for one in projects(store) if name in (one.id, one.name)]
+    if len(found) == 1:
+        return found[0]
+    raise UserError(
+        f"{len(found) or 'no'} projects are called {name!r}",
+        where="--project",
+        expected=", ".join(f"{one.name} ({one.id})" for one in projects(store)) or "a project with questions",
+        fix="take the id, which stands in brackets",
+    )
 
 
 def project_of(store: Store, key: str) -> Project:
@@ -112,11 +126,12 @@ def answered_by_people(store: Store) -> tuple[int, int, int]:
 
 
 def done_by(store: Store, project: str, labeler: str) -> int:
-    """Live votes of one labeler in a project, skips too: those tasks are behind it."""
+    """Live votes of one labeler in a project, skips too: those tasks are behind it, known answers among them."""
     vote, task = schema.vote, schema.task
     mine = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
+    here = task.c.project.in_((project, beside(project))) & (vote.c.labeler == labeler)
     with store.reading() as connection:
-        return connection.scalar(mine.where(task.c.project == project, vote.c.labeler == labeler, LIVE)) or 0
+        return connection.scalar(mine.where(here, LIVE)) or 0
 
 
 def _median(values: list[int]) -> float | None:

@@ -98,13 +98,19 @@ class Store:
 
     # What there is to judge
 
-    def add_project(self, name: str, purpose: str = "training") -> str:
-        """A project of this name and purpose; return its id, the same for the same name and purpose."""
+    def add_project(
+        self, name: str, purpose: str = "training", settings: Mapping[str, Any] | None = None
+    ) -> str:
+        """A project of this name and purpose; return its id, the same for the same name and purpose.
+
+        `settings` are those of a new project; one that is there keeps its own.
+        """
         if purpose not in schema.PROJECT_PURPOSES:
             raise UserError(f"a project for {purpose!r}", expected=", ".join(schema.PROJECT_PURPOSES))
         key = content_id("project", name, purpose)
+        row = project_row(key, name, self._clock(), purpose) | {"settings": dict(settings or {})}
         with self.writing() as connection:
-            insert_missing(connection, schema.project, [project_row(key, name, self._clock(), purpose)])
+            insert_missing(connection, schema.project, [row])
         return key
 
     def add_items(self, prompts: Sequence[Prompt]) -> list[str]:

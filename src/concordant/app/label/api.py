@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 
@@ -25,8 +24,10 @@ from concordant.feedback.accounts import (
 from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.disputes import adjudicate
-from concordant.feedback.practice import gold_scores, lesson
-from concordant.feedback.projects import done_by, project_of, projects, shares
+from concordant.feedback.known import asked_for, below_others, gold_scores, known_answered, next_leases
+from concordant.feedback.practice import lesson
+from concordant.feedback.project_settings import config_of
+from concordant.feedback.projects import Project, done_by, project_of, projects, shares
 from concordant.feedback.rubric import asked_of, dimensions_of
 from concordant.feedback.standing import fit_project
 from concordant.feedback.store import Store
@@ -56,11 +57,13 @@ def set_mine(request: Request, account: Reader, settings: forms.Settings) -> for
 def leases(request: Request, account: Labeler, asked: forms.LeasesAsked) -> forms.Questions:
     """Questions to answer: those held already, then new ones. Each is held for 15 minutes."""
     store = store_of(request)
-    progress = progress_of(store, asked.project, account)
+    project = project_of(store, asked.project)
     # Near the end nobody sits on questions that others could answer.
-    n = min(asked.n, max(2, (progress.tasks - progress.finished) // 20))
-    found = store.lease_many(account.labeler, n, project=asked.project)
-    return forms.Questions(questions=[question_of(one) for one in found], progress=progress)
+    n = min(asked.n, max(2, (project.tasks - project.finished) // 20))
+    found = next_leases(store, account.labeler, n, project.id, config_of(project.settings).known_every)
+    return forms.Questions(
+        questions=[question_of(one) for one in found], progress=progress_of(store, project, account)
+    )
 
 
 @router.post("/leases/{token}/heartbeat")
@@ -91,7 +94,7 @@ def retract(request: Request, account: Labeler, vote_id: Key) -> forms.Questions
     task = store.task_of(vote_id)
     store.retract(vote_id, labeler=account.labeler)
     again = store.lease_many(account.labeler, 1, among=[task])
-    project = store.project_of_task(task)
+    project = project_of(store, asked_for(store, store.project_of_task(task)))
     return forms.Questions(
         questions=[question_of(one) for one in again], progress=progress_of(store, project, account)
     )
@@ -204,14 +207,18 @@ def answer_of(completion: Completion, editable: bool) -> forms.Answer:
     return forms.Answer(id=completion.id, html=rendered(completion.text), text=text)
 
 
-def progress_of(store: Store, project: str, account: Account) -> forms.Progress:
-    """How far a project is, and how much of it one has done."""
-    one = project_of(store, project)
-    mine = done_by(store, project, account.labeler)
-    return forms.Progress(mine=mine, finished=one.finished, tasks=one.tasks)
+def progress_of(store: Store, project: Project, account: Account) -> forms.Progress:
+    """How far a project is, and how much of it one has done.
+
+    One's own known answers count as if they were of the project: a number that stood still would give them away.
+    """
+    mine = done_by(store, project.id, account.labeler)
+    known = known_answered(store, project.id, account.labeler)
+    finished = min(project.tasks, project.finished + known)
+    return forms.Progress(mine=mine, finished=finished, tasks=project.tasks)
 
 
-def project_row(one: Any) -> forms.ProjectRow:
+def project_row(one: Project) -> forms.ProjectRow:
     """A project as the API gives it."""
     return forms.ProjectRow(**{name: getattr(one, name) for name in forms.ProjectRow.model_fields})
 
@@ -219,6 +226,7 @@ def project_row(one: Any) -> forms.ProjectRow:
 def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
     """The figures of every labeler of a project."""
     gold, fits = gold_scores(store, project), latest_fit(store, project)
+    below = below_others(gold)
     rows = []
     for one in shares(store, project):
         figures = agreement(store, one.labeler, project=project)
@@ -237,6 +245,9 @@ def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
                 agreement=_value(figures.raw),
                 gold=None if known is None else _value(known),
                 gold_n=0 if known is None else known.n,
+                gold_low=None if known is None else known.low,
+                gold_high=None if known is None else known.high,
+                gold_below=one.labeler in below,
                 reliability=None if fit is None else fit.reliability,
                 reliability_n=0 if fit is None else fit.n,
                 flagged=fit is not None and fit.flagged,

@@ -200,8 +200,11 @@ class LabelerRow(BaseModel):
     first_chosen_low: float | None
     longer_chosen: float | None
     agreement: float | None
-    gold: float | None
+    gold: float | None  # share of the known answers given, with its 95 % interval
     gold_n: int
+    gold_low: float | None
+    gold_high: float | None
+    gold_below: bool  # the interval ends below the share of all others
     reliability: float | None  # probability of not voting at random, as last estimated
     reliability_n: int
     flagged: bool  # enough votes to say that this labeler mostly votes without looking

@@ -11,7 +11,8 @@ from concordant.app.label.api import labeler_rows
 from concordant.app.web.pages import page
 from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, store_of
 from concordant.feedback.accounts import accounts
-from concordant.feedback.disputes import Dispute, disputes
+from concordant.feedback.answered import Answered
+from concordant.feedback.disputes import disputes
 from concordant.feedback.projects import done_by, project_of, projects
 from concordant.feedback.standing import standing
 from concordant.feedback.votes import Payload
@@ -74,9 +75,9 @@ def disputed(request: Request, account: Lead, project: Key) -> HTMLResponse:
     )
 
 
-def in_words(dispute: Dispute, payload: Payload) -> str:
+def in_words(question: Answered, payload: Payload) -> str:
     """A verdict as a lead reads it."""
-    letters = {one.id: letter for one, letter in zip(dispute.completions, "ABCDEFGHI", strict=False)}
+    letters = {one.id: letter for one, letter in zip(question.completions, "ABCDEFGHI", strict=False)}
     if payload["type"] == "ranking":
         return " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
     if payload.get("winner"):

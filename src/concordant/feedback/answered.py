@@ -1,0 +1,69 @@
+"""Questions as a lead reads them: what was asked, the answers, and what each labeler said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from concordant.data.types import Completion, Prompt
+from concordant.feedback import schema
+from concordant.feedback.leasing import prompt_from
+from concordant.feedback.statements import LIVE
+from concordant.feedback.store import Store
+from concordant.feedback.votes import VERDICT_TYPES, Payload, verdicts
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with what each of its labelers said."""
+
+    task: str
+    kind: str
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    said: tuple[tuple[str, Payload], ...]  # name of the labeler, payload
+
+    @property
+    def order(self) -> list[list[str]]:
+        """Completions (ids) in tiers by how many of the others the labelers put each above, the best first."""
+        share = dict.fromkeys((one.id for one in self.completions), 0.0)
+        for _, payload in self.said:
+            for verdict in verdicts(payload, list(share)):
+                share[verdict.better] += verdict.p
+                share[verdict.worse] += 1 - verdict.p
+        levels = sorted({round(value, 6) for value in share.values()}, reverse=True)
+        return [[key for key, value in share.items() if round(value, 6) == level] for level in levels]
+
+
+def questions(
+    store: Store, wanted: ColumnElement[bool], n: int, *, after: int = 0, newest: bool = False
+) -> list[Answered]:
+    """Up to `n` questions for which the condition on `task` holds, `after` so many, in the order of their creation."""
+    task, item, vote, labeler = schema.task, schema.item, schema.vote, schema.labeler
+    columns: tuple[Any, ...] = (task.c.id, task.c.kind, item.c.messages, item.c.family)
+    columns += (item.c.source, item.c.answer)
+    found = select(*columns).join(item, item.c.id == task.c.item).where(wanted)
+    found = found.order_by(task.c.seq.desc() if newest else task.c.seq).limit(n).offset(after)
+    said = select(labeler.c.name, vote.c.payload).join(labeler, labeler.c.id == vote.c.labeler)
+    said = said.where(vote.c.type.in_(VERDICT_TYPES), LIVE).order_by(vote.c.created, vote.c.id)
+    with store.reading() as connection:
+        made = []
+        for row in connection.execute(found).all():
+            voices = connection.execute(said.where(vote.c.task == row.id)).all()
+            voiced = tuple((one.name, one.payload) for one in voices)
+            shown = tuple(members(connection, row.id))
+            made.append(Answered(row.id, row.kind, prompt_from(row), shown, voiced))
+    return made
+
+
+def members(connection: Connection, task: str) -> list[Completion]:
+    """The completions of a task (id), in the order in which they were given."""
+    member, completion = schema.task_completion.c, schema.completion.c
+    query = select(completion.id, completion.text).join(
+        schema.task_completion, member.completion == completion.id
+    )
+    rows = connection.execute(query.where(member.task == task).order_by(member.position))
+    return [Completion(row.text, id=row.id) for row in rows]
