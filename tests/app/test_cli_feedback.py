@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from concordant.feedback.live_votes import digest
+from concordant.feedback.projects import project_named
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, prefer
 from tiny_run import clone, concordant
 
 ROWS = [
@@ -92,9 +94,65 @@ def test_places_without_a_store_and_files_without_votes_leave_nothing(file: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.jsonl"]
 
 
-@pytest.mark.parametrize("verb", ["import", "export"])
-def test_help_of_both_verbs(verb: str) -> None:
+@pytest.mark.parametrize("verb", ["ask", "import", "export"])
+def test_help_of_the_verbs(verb: str) -> None:
     shown = concordant("feedback", verb, "--help")
     assert shown.status == 0
     assert "None" not in shown.out
     assert concordant("feedback").status == 2
+
+
+def test_questions_are_asked_and_what_is_none_is_said(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "hi", "completions": ["a", "b"], "note": "[bold]"},
+        {"prompt": "ho", "response_a": "a", "response_b": "b", "better": "b"},
+        {"prompt": "what"},
+    ]
+    file, store = tmp_path / "asked.jsonl", tmp_path / "s.sqlite"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = concordant(
+        "feedback", "ask", store, file, "--project", "mine", "--purpose", "evaluation", "--votes", 2
+    )
+    assert (done.status, done.err) == (0, "")
+    assert "1 questions asked, 0 were asked before, 1 with a known answer, 1 rows left out" in done.out
+    assert "columns that are not used: note" in done.out
+    assert f"{file}:3: missing: no answers" in done.out
+    again = concordant("feedback", "ask", store, file, "--project", "mine", "--purpose", "evaluation")
+    assert "0 questions asked, 1 were asked before" in again.out
+    for words in (
+        ["--project", "mine"],
+        ["--project", "new", "--votes", 0],
+        ["--project", "new", "--kind", "x"],
+        [],
+    ):
+        assert concordant("feedback", "ask", store, file, *words).status == 2
+    with Store.open(store) as opened:
+        project = project_named(opened, "mine")
+        (lease,) = opened.lease_many(opened.add_labeler("ada", "human"), 5, project=project.id)
+        winner = lease.comparison.completions[0].id
+        opened.submit(lease.token, "k", Vote(lease.comparison.task_id, prefer(winner)))
+    out = tmp_path / "out.jsonl"
+    assert "has no rows" in concordant("feedback", "export", store, out).err, "nothing of it is for training"
+    done = concordant("feedback", "export", store, out, "--project", "mine")
+    assert "1 rows of preferences" in done.out, done.err
+    assert "no projects are called" in concordant("feedback", "export", store, out, "--project", "x").err
+
+
+def test_raw_votes_of_an_evaluation_come_back_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "asked.jsonl"
+    file.write_text(json.dumps({"prompt": "hi", "completions": ["a", "b"]}) + "\n", encoding="utf-8")
+    concordant("feedback", "ask", tmp_path / "a.sqlite", file, "--project", "mine", "--purpose", "evaluation")
+    with Store.open(tmp_path / "a.sqlite") as store:
+        nothing = digest(store)
+        lease = store.lease(store.add_labeler("ada", "human"))
+        assert lease is not None
+        store.submit(
+            lease.token, "k", Vote(lease.comparison.task_id, prefer(lease.comparison.completions[0].id))
+        )
+    concordant("feedback", "export", tmp_path / "a.sqlite", tmp_path / "votes.jsonl", "--view", "votes")
+    done = concordant("feedback", "import", tmp_path / "b.sqlite", tmp_path / "votes.jsonl")
+    assert "1 votes kept" in done.out, done.err
+    with Store.open(tmp_path / "b.sqlite") as store:
+        assert project_named(store, "mine").purpose == "evaluation"
+        assert project_named(store, "mine").verdicts == 1
+        assert digest(store) == nothing

@@ -244,6 +244,7 @@ def _db(command: argparse.ArgumentParser) -> None:
 def _feedback(command: argparse.ArgumentParser) -> None:
     verbs = command.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, help_text, run, option in (
+        ("ask", "ask people the questions of a file", "exchanging:ask_file", _questions_in),
         ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
         ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
         ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _agreement),
@@ -281,6 +282,41 @@ def _votes_in(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _questions_in(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "file",
+        metavar="FILE",
+        help="JSONL, JSON, CSV, Parquet, or a folder of these: a prompt and its answers",
+    )
+    verb.add_argument("--project", required=True, metavar="NAME", help="the project in which they are asked")
+    verb.add_argument(
+        "--purpose",
+        choices=("training", "evaluation"),
+        default="training",
+        help="what the votes are for; a run never learns from those of an evaluation",
+    )
+    verb.add_argument(
+        "--kind",
+        choices=("pairwise", "ranking", "rating"),
+        default=None,
+        help="what is asked (default: two answers pairwise, three to nine as a ranking, one as a rating)",
+    )
+    verb.add_argument(
+        "--votes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="labelers for each question (default: the project's, or 1)",
+    )
+    verb.add_argument(
+        "--most-votes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="where they disagree two more are asked, up to this many; then a lead decides (default: never)",
+    )
+
+
 def _votes_out(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("out", type=Path, metavar="OUT", help="a new file, or folder for datasets")
     verb.add_argument(
@@ -309,6 +345,12 @@ def _votes_out(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--threshold", type=float, default=4.0, help="ratings (1 to 7) from here on are good: kto and sft"
+    )
+    verb.add_argument(
+        "--project",
+        default=None,
+        metavar="NAME",
+        help="of this project alone (default: all that is for training)",
     )
 
 

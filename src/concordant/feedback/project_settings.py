@@ -23,6 +23,16 @@ def config_of(settings: Mapping[str, Any]) -> ProjectConfig:
     return ProjectConfig(**{name: settings[name] for name in ProjectConfig.model_fields if name in settings})
 
 
+def read_config(store: Store, project: str) -> ProjectConfig:
+    """What is set for a project (id). Errors: UserError where there is none."""
+    table = schema.project.c
+    with store.reading() as connection:
+        settings = connection.scalar(select(table.settings).where(table.id == project))
+    if settings is None:
+        raise UserError("there is no such project", where=project)
+    return config_of(settings)
+
+
 def configure(store: Store, project: str, changes: Mapping[str, Any], labeler: str | None = None) -> bool:
     """Change what is set for a project (id), and how many labelers its questions want; whether anything was new.
 
@@ -35,7 +45,7 @@ def configure(store: Store, project: str, changes: Mapping[str, Any], labeler: s
         if settings is None:
             raise UserError("there is no such project", where=project)
         before = config_of(settings).model_dump()
-        after = _checked({**before, **changes})
+        after = checked({**before, **changes})
         new = {name: value for name, value in after.items() if value != before[name]}
         if not new:
             return False
@@ -48,7 +58,8 @@ def configure(store: Store, project: str, changes: Mapping[str, Any], labeler: s
     return True
 
 
-def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+def checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is set by these values. Errors: UserError for one that is out of range, or unknown."""
     try:
         found = ProjectConfig(**values).model_dump()
     except ValidationError as error:

@@ -1,8 +1,9 @@
-"""Votes into a feedback store and out of it."""
+"""Questions and votes into a feedback store, and what they say out of it."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from rich.console import Console
 from rich.text import Text
@@ -10,8 +11,11 @@ from rich.text import Text
 from concordant.app.commands.checking import SHOWN, class_line
 from concordant.app.runs import store_at
 from concordant.app.terminal import quiet_libraries, visible
+from concordant.feedback.exchange.asking import Asked, Request, ask_questions
 from concordant.feedback.exchange.exporting import Settings, export_view
-from concordant.feedback.exchange.importing import keep_votes, read_votes
+from concordant.feedback.exchange.importing import ImportedVotes, keep_votes, read_votes
+from concordant.feedback.exchange.questions import read_questions
+from concordant.feedback.projects import project_named
 from concordant.feedback.store import Store
 
 STORE = "feedback.sqlite"
@@ -33,19 +37,46 @@ def import_file(arguments: argparse.Namespace, console: Console) -> int:
         f"{done.dropped} left out",
         highlight=False,
     )
+    _say_problems(console, done)
+    return 0
+
+
+def ask_file(arguments: argparse.Namespace, console: Console) -> int:
+    """Make tasks of the questions of a file, and say what was found and what was no question."""
+    address = store_at(arguments.store, new=True)
+    read = read_questions(arguments.file)
+    wanted = Request(
+        arguments.project, arguments.purpose, arguments.kind, arguments.votes, arguments.most_votes
+    )
+    with Store.open(address) as store:
+        done = ask_questions(store, read, wanted)
+    console.print(Text(f"{visible(arguments.file)}: {read.rows} rows", style="bold"))
+    console.print(
+        f"{done.tasks} questions asked, {done.repeated} were asked before, {done.known} with a known answer, "
+        f"{done.dropped} rows left out",
+        highlight=False,
+    )
+    if read.unused:
+        console.print(Text(visible(f"columns that are not used: {', '.join(read.unused)}"), style="yellow"))
+    _say_problems(console, done)
+    console.print(Text(visible(f"concordant label {arguments.store} shows them to people")))
+    return 0
+
+
+def _say_problems(console: Console, done: ImportedVotes | Asked) -> None:
     for kind, n in done.counts.items():
         console.print(Text(f"{n} x {kind}", style="yellow"))
     for problem in done.problems[:SHOWN]:
         console.print(Text(visible(f"  {problem}")))
     if len(done.problems) > SHOWN:
         console.print(f"  and {len(done.problems) - SHOWN} more", highlight=False)
-    return 0
 
 
 def export_file(arguments: argparse.Namespace, console: Console) -> int:
     """Write a view of the votes, and say how many rows of which columns it has."""
     quiet_libraries()
-    settings = Settings(
+    settings = partial(
+        Settings,
         view=arguments.view,
         layout=arguments.layout,
         turns=arguments.turns,
@@ -54,7 +85,8 @@ def export_file(arguments: argparse.Namespace, console: Console) -> int:
         threshold=arguments.threshold,
     )
     with Store.open(store_at(arguments.store)) as store:
-        done = export_view(store, arguments.out, arguments.format, settings)
+        project = project_named(store, arguments.project).id if arguments.project else None
+        done = export_view(store, arguments.out, arguments.format, settings(project=project))
     console.print(
         Text(f"{arguments.out}: {done.rows} rows of {arguments.view}: {', '.join(done.columns)}"),
         highlight=False,

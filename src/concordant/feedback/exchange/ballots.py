@@ -17,6 +17,7 @@ from concordant.data.layouts.cells import text
 from concordant.data.sources import RawRow
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.labelers import Identity
+from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.rubric import DEFAULT_RUBRIC
 from concordant.feedback.votes import BEST, WORST, Payload, prefer, tie
 
@@ -44,6 +45,7 @@ class Question:
     policy: Mapping[str, Any] = field(default_factory=lambda: {"selector": "import"})
     need: int = 1
     priority: float = 0.0
+    project: tuple[str, str] = (DEFAULT_PROJECT, "training")  # name and purpose
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ class Settings:
     mode: Mode = "each"  # of preferences: a row per vote, or one per pair by the majority
     ties: Ties = "drop"
     threshold: float = DESIRABLE  # ratings from here on speak for a completion (kto, sft)
+    project: str | None = (
+        None  # id; None: all that is for training, and of prompts and raw votes all there are
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,18 @@ def export_view(store: Store, out: Path, file: File, settings: Settings | None =
     return Exported(len(rows), columns, tuple(left_out), desirable)
 
 
+def json_lines(store: Store, settings: Settings) -> Iterator[str]:
+    """The rows of a view as lines, one by one. Errors: UserError where there are none."""
+    lines = (_line(row) for _, row in _rows(store, settings) if row is not None)
+    first = next(lines, None)
+    if first is None:
+        raise UserError(
+            f"the view {settings.view} has no rows yet",
+            expected="at least one vote of the kind it is made from",
+        )
+    return chain((first,), lines)
+
+
 def _check(out: Path, file: File, settings: Settings) -> None:
     if file not in WRITERS or settings.view not in VIEWS or settings.layout not in LAYOUTS:
         raise UserError(
@@ -102,27 +118,27 @@ def _rows(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
 
 def _preferences(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
     put = LAYOUTS[settings.layout]
-    for one, beside in preference_rows(viewed(store), settings.mode, settings.ties):
+    for one, beside in preference_rows(viewed(store, settings.project), settings.mode, settings.ties):
         yield one.group, _joined(put(one, settings.turns), beside)
 
 
 def _kto(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for one, beside in kto_rows(viewed(store), settings.threshold):
+    for one, beside in kto_rows(viewed(store, settings.project), settings.threshold):
         yield beside["task"], _joined(trl.judged(one, settings.turns), beside)
 
 
 def _sft(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for prompt, completion, beside in sft_rows(viewed(store), settings.threshold):
+    for prompt, completion, beside in sft_rows(viewed(store, settings.project), settings.threshold):
         yield beside["task"], _joined(trl.answered(prompt, completion, settings.turns), beside)
 
 
 def _prompts(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for prompt in prompts(store):
+    for prompt in prompts(store, settings.project):
         yield prompt.id, _joined(trl.asked(prompt, settings.turns), {"source": prompt.where})
 
 
-def _votes(store: Store, _settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for row in raw_votes(store):
+def _votes(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
+    for row in raw_votes(store, settings.project):
         yield row["task"]["id"], row
 
 
@@ -144,7 +160,11 @@ VIEWS: Mapping[str, Callable[[Store, Settings], Iterator[tuple[str, Row | None]]
 
 def _jsonl(out: Path, rows: Sequence[Row]) -> None:
     with fresh_file(out) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(map(_line, rows))
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _parquet(out: Path, rows: Sequence[Row]) -> None:

@@ -16,6 +16,7 @@ from concordant.feedback.database import chunks, insert_missing
 from concordant.feedback.exchange.ballots import Answer, Ballot
 from concordant.feedback.ids import content_id, now_ms
 from concordant.feedback.labelers import Identity
+from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.leasing import recount
 from concordant.feedback.schema import task, vote
 from concordant.feedback.store import Store
@@ -101,6 +102,8 @@ def _create_tasks(
     pairs = zip(ballots, ids, strict=True)
     for question, together in groupby(pairs, key=lambda pair: pair[0].question):
         groups = [list(by_name.values()) for _, by_name in together]
+        name, purpose = question.project
+        project = DEFAULT_PROJECT if name == DEFAULT_PROJECT else store.add_project(name, purpose)
         created = store.create_tasks(
             question.kind,
             groups,
@@ -108,6 +111,7 @@ def _create_tasks(
             policy=question.policy,
             rubric=question.rubric,
             priority=question.priority,
+            project=project,
         )
         tasks += created.ids
         added += created.added

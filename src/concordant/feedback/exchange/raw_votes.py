@@ -17,9 +17,11 @@ from concordant.data.types import Completion, Prompt, messages_from
 from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each
 from concordant.feedback.ids import content_id
 from concordant.feedback.labelers import Identity
+from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.schema import (
     COMPLETION_SOURCES,
     LABELER_KINDS,
+    PROJECT_PURPOSES,
     completion,
     item,
     labeler,
@@ -28,6 +30,7 @@ from concordant.feedback.schema import (
     task_completion,
     vote,
 )
+from concordant.feedback.schema import project as project_table
 from concordant.feedback.store import Store
 
 NAME = "votes"
@@ -36,8 +39,11 @@ MARK = "concordant_votes"  # the column that shows the format; its value is the 
 OWN = ("id", "pass", "client", "idempotency_key", "supersedes", "extra", "created")
 
 
-def raw_votes(store: Store) -> list[dict[str, Any]]:
-    """All votes in the order of their tasks, as JSON-able rows; a vote stands behind the one it supersedes."""
+def raw_votes(store: Store, project: str | None = None) -> list[dict[str, Any]]:
+    """The votes of a project (id), or of all, in the order of their tasks, as JSON-able rows.
+
+    A vote stands behind the one it supersedes.
+    """
     with store.reading() as connection:
 
         def table(query: Any) -> dict[str, dict[str, Any]]:
@@ -45,12 +51,14 @@ def raw_votes(store: Store) -> list[dict[str, Any]]:
 
         labelers, items = table(select(labeler)), table(select(item))
         completions, rubrics = table(select(completion)), table(select(rubric_version))
-        tasks = table(select(task))
+        tasks, projects = table(select(task)), table(select(project_table))
         members: dict[str, list[str]] = {}
         listed = select(task_completion).order_by(task_completion.c.task, task_completion.c.position)
         for row in connection.execute(listed):
             members.setdefault(row.task, []).append(row.completion)
         ordered = select(vote).join(task).order_by(task.c.seq, vote.c.created, vote.c.id)
+        if project is not None:
+            ordered = ordered.where(task.c.project == project)
         votes = [dict(row._mapping) for row in connection.execute(ordered)]
     who = {key: _identity(one) for key, one in labelers.items()}
     answers = {key: _answer_row(one, who) for key, one in completions.items()}
@@ -61,7 +69,8 @@ def raw_votes(store: Store) -> list[dict[str, Any]]:
             {
                 MARK: VERSION,
                 "task": {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
-                | {"rubric": rubrics[asked["rubric_version"]]["body"]},
+                | {"rubric": rubrics[asked["rubric_version"]]["body"]}
+                | _project_row(projects[asked["project"]]),
                 "prompt": {
                     name: items[asked["item"]][name] for name in ("messages", "family", "source", "answer")
                 },
@@ -75,6 +84,13 @@ def raw_votes(store: Store) -> list[dict[str, Any]]:
 
 def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("name", "kind", "settings")}
+
+
+def _project_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a task is asked, so that votes which are not for training come back as such; the default is not said."""
+    return (
+        {} if row["id"] == DEFAULT_PROJECT else {"project": {name: row[name] for name in ("name", "purpose")}}
+    )
 
 
 def _answer_row(row: Mapping[str, Any], who: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -99,6 +115,8 @@ def _ballot(row: Mapping[str, Any], place: Place) -> Ballot:
     prompt = Prompt(messages_from(about["messages"]), about["family"], about["source"], about["answer"])
     answers = tuple(_answer(one) for one in row["completions"])
     settings = {name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")}
+    if (where := asked.get("project")) is not None:
+        settings["project"] = (where["name"], where["purpose"])
     shown = tuple(said["shown"]) if is_list(said["shown"]) else None
     return Ballot(
         place.where,
@@ -126,6 +144,7 @@ def _check_names(ballot: Ballot) -> None:
     """Refuse kinds that the store has no place for."""
     for what, said, known in (
         ("task", ballot.question.kind, ("pairwise", "ranking", "rating")),
+        ("project", ballot.question.project[1], PROJECT_PURPOSES),
         ("labeler", ballot.labeler.kind, LABELER_KINDS),
         *(("completion", one.source, COMPLETION_SOURCES) for one in ballot.answers),
     ):

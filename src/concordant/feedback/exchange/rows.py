@@ -33,13 +33,13 @@ class Viewed:
     rubrics: Mapping[str, str]  # id by task
 
 
-def viewed(store: Store) -> Viewed:
-    """What `preference_rows`, `kto_rows` and `sft_rows` read."""
+def viewed(store: Store, project: str | None = None) -> Viewed:
+    """What `preference_rows`, `kto_rows` and `sft_rows` read, of a project (id) or of all that is for training."""
     with store.reading() as connection:
         names = {row.id: row.name for row in connection.execute(select(labeler.c.id, labeler.c.name))}
         rubrics = select(task.c.id, task.c.rubric_version)
         found = {row.id: row.rubric_version for row in connection.execute(rubrics)}
-    return Viewed(read_live_votes(store), names, found)
+    return Viewed(read_live_votes(store, project), names, found)
 
 
 def preference_rows(seen: Viewed, mode: Mode = "each", ties: Ties = "drop") -> list[tuple[Preference, Row]]:
@@ -153,7 +153,10 @@ def _refused(one: LiveVote, members: Sequence[str]) -> Sequence[str]:
     return members if both else one.payload.get("unacceptable", ())
 
 
-def prompts(store: Store) -> list[Prompt]:
-    """All prompts of the store, those that were never voted on too, in the order of their ids."""
+def prompts(store: Store, project: str | None = None) -> list[Prompt]:
+    """The prompts of a project (id), or of the store, those that were never voted on too, in the order of their ids."""
+    query = select(item).order_by(item.c.id)
+    if project is not None:
+        query = query.where(item.c.id.in_(select(task.c.item).where(task.c.project == project)))
     with store.reading() as connection:
-        return [prompt_from(row) for row in connection.execute(select(item).order_by(item.c.id))]
+        return [prompt_from(row) for row in connection.execute(query)]
