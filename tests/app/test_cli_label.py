@@ -10,8 +10,9 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.projects import project_of
+from concordant.feedback.projects import project_named, project_of
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, prefer
 from tiny_run import clone, concordant, start
 
 
@@ -91,3 +92,50 @@ def test_a_rubric_that_is_none(finished: Path, tmp_path: Path) -> None:
     )
     assert done.status == 2
     assert "unknown key 'colour'" in done.err
+
+
+def test_two_stages_are_compared_blind(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "tiny")
+    process = start(
+        "label", run, "--compare", "policy", "sft", "--prompts", "8", "--votes", "2", cwd=tmp_path
+    )
+    assert process.stdout is not None
+    said = ""
+    while "Ctrl-C" not in said:
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        said += line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert re.search(
+        r"sft or policy: 8 prompts, \d pairs of answers to compare; to \d both say the same", said
+    )
+    assert "want one more labeler" not in said
+    assert "sft or policy: " in concordant("feedback", "result", run).out
+    with Store.open(run / "feedback.sqlite") as store:
+        project = project_named(store, "sft or policy")
+        assert project.purpose == "evaluation"
+        ada = store.add_labeler("ada", "human")
+        for lease in store.lease_many(ada, 8, project=project.id):
+            winner = lease.comparison.completions[0].id
+            store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, prefer(winner)))
+    done = concordant("feedback", "result", run, "--project", "sft or policy")
+    assert "policy wins 0." in done.out, done.err
+    assert ", n = 8 prompts: undecided" in done.out
+    assert "0  questions without an answer yet" in done.out
+    plan = concordant("plan", run / "recipe.toml", "--run", run)
+    assert (plan.status, "rebuild" in plan.out) == (0, False), "the votes train nothing"
+
+
+def test_what_cannot_be_compared_is_said(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "tiny")
+    for words, said in (
+        (("--compare", "sft", "sft"), "two of base, sft, policy"),
+        (("--compare", "sft", "judge"), "two of base, sft, policy"),
+        (("--compare", "sft", "policy", "--prompts", 0), "1 or more"),
+        (("--prompts", 5), "without --compare"),
+    ):
+        done = concordant("label", run, *words)
+        assert done.status == 2
+        assert said in done.err
+    assert "no two stages are compared here" in concordant("feedback", "result", run).err

@@ -215,6 +215,27 @@ def _label(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ask what this file says (default: as `concordant feedback rubric` prints)",
     )
+    command.add_argument(
+        "--compare",
+        nargs=2,
+        default=None,
+        metavar="STAGE",
+        help="let people compare the answers of two stages, blind, as in --compare sft policy",
+    )
+    command.add_argument(
+        "--prompts",
+        type=int,
+        default=None,
+        metavar="N",
+        help="with --compare: prompts kept out of training (default: those of the evaluate stage)",
+    )
+    command.add_argument(
+        "--votes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="with --compare: labelers for each pair (default: 1)",
+    )
     command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
     command.add_argument(
         "--share",
@@ -247,6 +268,7 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         ("ask", "ask people the questions of a file", "exchanging:ask_file", _questions_in),
         ("import", "keep the votes of a file in a store", "exchanging:import_file", _votes_in),
         ("export", "write what the votes of a store say to a file", "exchanging:export_file", _votes_out),
+        ("result", "say which of two stages people prefer", "judging:say_results", _of_project),
         ("agreement", "say how far the labelers of a store agree", "agreeing:agree", _agreement),
         ("rubric", "print what labelers are asked, as a file to edit", "rubrics:print_rubric", _nothing_more),
     ):
@@ -256,6 +278,12 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         store_help = "a run directory, or a feedback store by itself (an SQLite file)"
         verb.add_argument("store", metavar="STORE", help=store_help, nargs="?" if name == "rubric" else None)
         option(verb)
+
+
+def _of_project(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--project", default=None, metavar="NAME", help="of this project alone (default: of all)"
+    )
 
 
 def _nothing_more(_verb: argparse.ArgumentParser) -> None:

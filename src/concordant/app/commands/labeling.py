@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from concordant.app.commands.judging import compare_stages
 from concordant.app.runs import recipe_of, store_at
 from concordant.errors import UserError
 from concordant.feedback.layout import DEFAULT_PROJECT
@@ -28,14 +29,21 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
     """Serve the labeling page until Ctrl-C."""
     from concordant.app.label.server import free_port, serve
 
+    if not arguments.compare and (arguments.prompts or arguments.votes):
+        option = "--prompts" if arguments.prompts else "--votes"
+        raise UserError(
+            f"{option} without --compare", where="the command line", fix="add --compare sft policy"
+        )
     address = store_at(arguments.store)
     host = "0.0.0.0" if arguments.share else "127.0.0.1"
     port = arguments.port or free_port(host)
     with Store.open(address) as store:
+        if arguments.compare:
+            compare_stages(store, arguments, console)
         app, link = application(store, arguments, port)
         all_done = any(one.id == DEFAULT_PROJECT and one.finished == one.tasks for one in projects(store))
         asked = ask_for_words(store, arguments, console)
-        if arguments.more or (all_done and not asked):
+        if arguments.more or (all_done and not asked and not arguments.compare):
             n = open_again(store, arguments)
             console.print(f"{n} answered questions want one more labeler", highlight=False)
         console.print(f"labeling {address}", markup=False, highlight=False)
