@@ -26,8 +26,8 @@ from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.live_votes import digest
 from concordant.feedback.project_settings import config_of, configure
 from concordant.feedback.projects import done_by, project_of, projects
+from concordant.feedback.rubric import DEFAULT_RUBRIC
 from concordant.feedback.store import Store
-from concordant.feedback.tasks import DEFAULT_RUBRIC
 from concordant.feedback.views import preferences
 from concordant.feedback.votes import Lease, Vote, prefer, ranking, skip, tie
 
