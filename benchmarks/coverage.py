@@ -11,17 +11,18 @@ what the fit of endless votes of that crowd would say: it is read off 160,000 vo
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student
 
 from concordant.feedback.aggregation.bradley_terry import fit_board
 from concordant.feedback.aggregation.contests import Contests, from_arrays
 from concordant.feedback.aggregation.intervals import uncertainty
-from concordant.feedback.agreement import krippendorff_alpha, rate, wilson_interval
+from concordant.feedback.agreement import clustered_rate, krippendorff_alpha, rate
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,6 +87,8 @@ CROWDS: Mapping[str, Crowd] = {
     "odd prompts and tastes": Crowd(odd=1.0, taste=0.5),
     "600 votes": Crowd(votes=600),
     "8 labelers": Crowd(labelers=8, bad=2),
+    "8 labelers, tastes": Crowd(labelers=8, bad=2, taste=0.5),
+    "5 labelers, tastes": Crowd(labelers=5, bad=0, taste=0.5),
 }
 
 
@@ -100,43 +103,57 @@ def board(sets: int) -> None:
             fit = fit_board(votes)
             found.append(np.concatenate([fit.parameters.s, fit.parameters.gamma, [fit.parameters.log_nu]]))
             errors.append(uncertainty(votes, fit).errors)
-        inside = np.abs(np.array(found) - truth) < 1.96 * np.array(errors)
+        inside = np.abs(np.array(found) - truth) < student.ppf(0.975, crowd.labelers - 1) * np.array(errors)
         cells = [inside[:, :ITEMS].mean(), *inside[:, ITEMS:].mean(axis=0)]
         ratio = np.mean(errors, axis=0)[:ITEMS].mean() / np.std(found, axis=0)[:ITEMS].mean()
         print(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} | {ratio:.2f} |", flush=True)
 
 
-def labels(rng: np.random.Generator, prompts: int, labelers: int, hard: bool) -> tuple[Floats, list[int]]:
-    """Labels of three pairs for each prompt by labelers who are right 80 % of the time; less on hard prompts."""
+def labels(
+    rng: np.random.Generator, prompts: int, pairs: int, labelers: int, hard: bool
+) -> tuple[Floats, list[int]]:
+    """Labels of the pairs of prompts, by labelers who are right 80 % of the time; less on hard prompts."""
     right = np.full(prompts, 0.8)
     if hard:
         right = rng.choice([0.55, 0.95], prompts)
-    truth = rng.integers(0, 2, (prompts, 3, 1))
-    wrong = rng.random((prompts, 3, labelers)) > right[:, None, None]
-    return (truth ^ wrong).reshape(-1, labelers).astype(float), np.repeat(np.arange(prompts), 3).tolist()
+    truth = rng.integers(0, 2, (prompts, pairs, 1))
+    wrong = rng.random((prompts, pairs, labelers)) > right[:, None, None]
+    return (truth ^ wrong).reshape(-1, labelers).astype(float), np.repeat(np.arange(prompts), pairs).tolist()
+
+
+def shares(table: Floats, clusters: list[int]) -> tuple[list[float], list[int]]:
+    """For every prompt and two labelers, the share of its pairs on which they agree; and the prompts."""
+    size = clusters.count(0)
+    both = list(combinations(range(table.shape[1]), 2))
+    found = np.stack([(table[:, a] == table[:, b]).reshape(-1, size).mean(axis=1) for a, b in both], axis=1)
+    return found.ravel().tolist(), np.repeat(np.arange(len(found)), len(both)).tolist()
 
 
 def agreement(sets: int) -> None:
-    """Alpha with its bootstrap over prompts, and raw agreement of two labelers with Wilson's interval."""
-    print("\n| labels | alpha | raw agreement |\n|---|--:|--:|")
-    for name, prompts, labelers, hard in (
-        ("100 prompts, 3 labelers", 100, 3, False),
-        ("100 prompts, easy and hard, 3 labelers", 100, 3, True),
-        ("30 prompts, easy and hard, 2 labelers", 30, 2, True),
+    """Alpha with its bootstrap over prompts, and raw agreement: share by share, and with prompts as clusters."""
+    print("\n| labels | alpha | raw agreement | without clusters |\n|---|--:|--:|--:|")
+    for prompts, pairs, labelers, hard in (
+        (200, 1, 2, True),
+        (200, 1, 3, True),
+        (200, 1, 5, True),
+        (200, 1, 5, False),
+        (200, 6, 3, True),
+        (30, 3, 2, True),
     ):
-        endless, clusters = labels(np.random.default_rng(10**6), 50_000, labelers, hard)
-        alpha = krippendorff_alpha(endless, clusters=clusters, replicates=2).value
-        agreed = float((endless[:, 0] == endless[:, 1]).mean())
+        endless = labels(np.random.default_rng(10**6), 50_000, pairs, labelers, hard)
+        alpha = krippendorff_alpha(endless[0], clusters=endless[1], replicates=2).value
+        agreed = float(np.mean(shares(*endless)[0]))
         covered = []
         for seed in range(sets):
-            table, of = labels(np.random.default_rng(seed), prompts, labelers, hard)
+            table, of = labels(np.random.default_rng(seed), prompts, pairs, labelers, hard)
             one = krippendorff_alpha(table, clusters=of, seed=seed)
-            by_prompt = (table[:, 0] == table[:, 1]).reshape(-1, 3).mean(axis=1)
-            low, high = wilson_interval(by_prompt.sum(), len(by_prompt))
-            covered.append((one.low < alpha < one.high, low < agreed < high))
-            assert math.isclose(rate(by_prompt.tolist()).low, low)
-        shares = np.mean(covered, axis=0)
-        print(f"| {name} | {shares[0]:.3f} | {shares[1]:.3f} |", flush=True)
+            raw, plain = clustered_rate(*shares(table, of)), rate(shares(table, of)[0])
+            covered.append(
+                (one.low < alpha < one.high, raw.low < agreed < raw.high, plain.low < agreed < plain.high)
+            )
+        cells = " | ".join(f"{cell:.3f}" for cell in np.mean(covered, axis=0))
+        kind = "easy and hard" if hard else "equal"
+        print(f"| {prompts} {kind} prompts, {pairs} pairs each, {labelers} labelers | {cells} |", flush=True)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from pandas import DataFrame
 
 from concordant.errors import UserError
 from concordant.feedback import agreement
-from concordant.feedback.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha, unanimous
+from concordant.feedback.agreement import (
+    clustered_rate,
+    cohen_kappa,
+    fleiss_kappa,
+    krippendorff_alpha,
+    rate,
+    unanimous,
+)
 
 NAN = math.nan
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: four labelers, twelve units.
@@ -154,3 +162,32 @@ def test_fleiss_against_the_published_example() -> None:
 def test_unanimous_counts_units_with_two_labels() -> None:
     found = unanimous(np.array([[1, 1, NAN], [1, 2, 1], [2, NAN, NAN], [3, 3, 3]]))
     assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_agreement_of_several_labelers_is_counted_by_prompt() -> None:
+    """Five labelers on 200 prompts are ten agreements each, not independent: 95 % intervals have to cover."""
+    truth, covered, plain = 0.8**2 + 0.2**2, 0, 0
+    for seed in range(200):
+        right = np.random.default_rng(seed).random((200, 5)) < 0.8
+        shares = [float(a == b) for row in right for a, b in combinations(row, 2)]
+        prompts = np.repeat(np.arange(200), 10).tolist()
+        one = clustered_rate(shares, prompts)
+        covered += one.low < truth < one.high
+        plain += rate(shares).low < truth < rate(shares).high
+        assert (one.value, one.n) == (pytest.approx(rate(shares).value), 2_000)
+    assert 182 <= covered <= 198
+    assert plain < 170
+
+
+def test_rates_of_few_or_equal_clusters_stay_honest() -> None:
+    assert clustered_rate([], []).n == 0
+    assert clustered_rate([1.0, 0.5, 0.0], "abc") == rate([1.0, 0.5, 0.0])
+    assert (clustered_rate([1.0, 1.0, 0.0], "aaa").low, clustered_rate([1.0, 1.0, 0.0], "aaa").high) == (
+        0.0,
+        1.0,
+    )
+    always = clustered_rate([1.0] * 90, [number // 3 for number in range(90)])
+    assert always.high == 1.0
+    assert 0.85 < always.low < 0.9  # as of 30 answers, not of 90
+    two = clustered_rate([1.0, 1.0, 0.0, 0.0], "aabb")
+    assert two.low < 0.05 < 0.95 < two.high

@@ -7,7 +7,8 @@ variance of an estimate is that of the sandwich (Liang and Zeger, Biometrika 73,
     V = V_labelers + V_prompts - V_both,    V_c = G/(G-1) sum over clusters of (sum of the influences of its votes)^2
 
 where the influence of a vote is its slope times the inverse curvature of the penalised likelihood. The difference
-can fall below what either kind of cluster says alone, and is not taken below that. A bootstrap with independent
+can fall below what either kind of cluster says alone, and is not taken below that. Intervals have the quantiles of
+Student's t, with one degree of freedom fewer than there are labelers. A bootstrap with independent
 weights for labelers and prompts would count the noise of single votes three times (Owen, Annals of Applied
 Statistics 1, 2007), and covers always.
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from concordant.feedback.aggregation.bradley_terry import Fit
 from concordant.feedback.aggregation.contests import COVARIATES, Contests
@@ -34,6 +35,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEVEL = 0.95
+FEWEST = 5  # labelers; of fewer nobody can say how far others would differ, and intervals are as for five
 _STEP = 1e-4  # of the differences behind the curvature
 
 
@@ -87,7 +89,8 @@ class Uncertainty:
         return self._interval(self.fit.parameters.log_nu, len(self.errors) - 1, level)
 
     def _interval(self, value: float, entry: int, level: float) -> Interval:
-        half = float(norm.ppf((1 + level) / 2) * self.errors[entry])
+        freedom = max(len(self.fit.labelers), FEWEST) - 1
+        half = float(student.ppf((1 + level) / 2, freedom) * self.errors[entry])
         return Interval(value, value - half, value + half)
 
 
