@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -96,9 +97,20 @@ def test_the_reward_model_says_which_questions_to_ask_again(finished: Path, tmp_
         chosen = {row.id: row.policy["again"] for row in rows}
         sure = [key for key, why in chosen.items() if why["selector"] == "uncertainty"]
         assert len(sure) == 8
-        closest = [tasks[i] for i in found.gaps_MN[0].argsort(kind="stable")[:8]]
-        assert set(sure) == set(closest)
-        assert {why["propensity"] for why in chosen.values()} == {1.0, 2 / 40}
+        closest = [tasks[i] for i in found.gaps_MN[0].argsort(kind="stable")]
+        drawn = set(chosen) - set(sure)
+        assert set(sure) == set([key for key in closest if key not in drawn][: len(sure)])
+        assert len(sure) == 8
+        assert all(chosen[key]["propensity"] == 1.0 for key in closest[:8])
+        assert all(
+            why["propensity"] == pytest.approx(2 / 48) for key, why in chosen.items() if key in closest[10:]
+        )
+        again = ask_again(store, DEFAULT_PROJECT, 5, "disagreement", recipe=recipe, run_folder=run)
+        assert again == 5
+        several = judged_by_the_run(store, tasks, recipe, run, members=4)
+        assert several.gaps_MN.shape == (4, 48)
+        assert (several.gaps_MN.std(axis=0) > 0).all()
+        np.testing.assert_array_equal(several.features_NH, found.features_NH)
         with pytest.raises(UserError, match="no reward model"):
             ask_again(store, DEFAULT_PROJECT, 10, "gap", recipe=recipe, run_folder=tmp_path)
 

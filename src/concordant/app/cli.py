@@ -197,10 +197,11 @@ def _label(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--select",
-        choices=("random", "uncertainty", "fisher", "gap"),
+        choices=("random", "uncertainty", "disagreement", "fisher", "coreset", "gap"),
         default="random",
-        help="which of them: at random; where the run's reward model is least sure; where an answer says most "
-        "about it; where it sees the largest difference. A share is always drawn at random",
+        help="which of them: at random; where the run's reward model is least sure; where a committee of its last "
+        "layers contradicts itself; where an answer says most about it; questions as unlike one another as can be; "
+        "where it sees the largest difference. A share is always drawn at random",
     )
     for name, what in (
         ("--edit", "ask for better versions of N answers, those that the votes like best"),

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
+from concordant.data.types import Completion, Preference, Prompt
 from concordant.errors import UserError
+from concordant.feedback.committee import MEMBERS, committee
 from concordant.feedback.selection import Candidates, Selector, choose
 from concordant.feedback.store import Store
+from concordant.feedback.views import preferences
 from concordant.pipeline.context import template_of
 from concordant.pipeline.recipe import Recipe
 from concordant.seeds import derive
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from concordant.data.batches import Row
+    from concordant.data.template import Template
 
+Floats = npt.NDArray[np.float64]
 TOKENS = 8192  # most tokens in one forward pass
 
 
@@ -30,6 +36,11 @@ class Judged:
 
     scores: torch.Tensor
     hidden: torch.Tensor
+
+    def apart(self, pairs: Sequence[Sequence[int]]) -> Floats:
+        """Hidden state of the first row of each pair less that of the second, (pairs, H)."""
+        first, second = zip(*pairs, strict=True)
+        return np.asarray((self.hidden[list(first)] - self.hidden[list(second)]).double().numpy())
 
 
 def ask_again(
@@ -46,20 +57,31 @@ def ask_again(
         tasks = [task for task, (_, completions) in known if len(completions) > 1]
     if not tasks:
         return 0
+    seed = derive("ask again", project, len(tasks), store.counts()["votes"]) % 2**32
     if selector == "random":
         candidates = Candidates(np.zeros((1, len(tasks))))
     else:
-        candidates = judged_by_the_run(store, tasks, recipe, run_folder)
-    seed = derive("ask again", project, len(tasks), store.counts()["votes"])
-    chosen = choose(candidates, n, selector, seed=seed % 2**32)
+        members = MEMBERS if selector == "disagreement" else 1
+        candidates = judged_by_the_run(store, tasks, recipe, run_folder, members=members, seed=seed)
+    chosen = choose(candidates, n, selector, seed=seed)
     why = {tasks[one.index]: {k: v for k, v in asdict(one).items() if k != "index"} for one in chosen}
     return store.ask_again(why)
 
 
 def judged_by_the_run(
-    store: Store, tasks: Sequence[str], recipe: Recipe | None, run_folder: Path | None
+    store: Store,
+    tasks: Sequence[str],
+    recipe: Recipe | None,
+    run_folder: Path | None,
+    *,
+    members: int = 1,
+    seed: int = 0,
 ) -> Candidates:
-    """For each task the two answers that its run's reward model puts first: how far apart they are, and in what."""
+    """For each task the two answers that its run's reward model puts first: how far apart they are, and in what.
+
+    With more than one of `members` it is a committee of last layers, fitted on the run's preferences, that says
+    how far they are apart.
+    """
     folders = sorted(run_folder.glob("stages/*-reward/model")) if run_folder else []
     if recipe is None or not folders:
         raise UserError(
@@ -68,27 +90,59 @@ def judged_by_the_run(
             expected="a run whose reward stage is done",
             fix="take --select random, or run the recipe first",
         )
-    from concordant.data.batches import Row
+    answers = _Answers(template_of(recipe, str(folders[0])))
+    asked = [
+        [answers.row(prompt, one) for one in completions] for prompt, completions in store.comparisons(tasks)
+    ]
+    voted = _voted(store, recipe) if members > 1 else []
+    pairs = [(answers.row(one.prompt, one.chosen), answers.row(one.prompt, one.rejected)) for one in voted]
+    judged = judge(recipe, folders[0], answers.rows, answers.template.pad_id)
+    best = [sorted(group, key=lambda i: -float(judged.scores[i]))[:2] for group in asked]
+    features_NH = judged.apart(best)
+    if members == 1:
+        gaps = [float(judged.scores[first] - judged.scores[second]) for first, second in best]
+        return Candidates(np.array([gaps]), features_NH)
+    layers_MH = committee(
+        judged.apart(pairs),
+        np.array([one.p_chosen for one in voted]),
+        np.array([one.weight for one in voted]),
+        [one.prompt.id for one in voted],
+        members=members,
+        seed=seed,
+    )
+    return Candidates(layers_MH @ features_NH.T, features_NH)
 
-    template = template_of(recipe, str(folders[0]))
-    rows: list[Row] = []
-    owners: list[int] = []
-    for number, (prompt, completions) in enumerate(store.comparisons(tasks)):
-        asked = tuple(template.prompt_ids(prompt.messages))
-        for one in completions:
-            answer = one.tokens or tuple(template.completion_ids(prompt.messages, one.text))
-            rows.append(Row(asked, answer))
-            owners.append(number)
-    judged = judge(recipe, folders[0], rows, template.pad_id)
-    gaps, features = [], []
-    by_task: dict[int, list[int]] = {}
-    for index, owner in enumerate(owners):
-        by_task.setdefault(owner, []).append(index)
-    for members in by_task.values():
-        first, second = sorted(members, key=lambda i: -float(judged.scores[i]))[:2]
-        gaps.append(float(judged.scores[first] - judged.scores[second]))
-        features.append((judged.hidden[first] - judged.hidden[second]).double().numpy())
-    return Candidates(np.array([gaps]), np.stack(features))
+
+def _voted(store: Store, recipe: Recipe) -> list[Preference]:
+    rows = preferences(store, recipe.feedback.view, recipe.feedback.ties)
+    if not rows:
+        raise UserError(
+            "there are no preferences that reward models could disagree about",
+            expected="votes that prefer one answer",
+            fix="take --select random",
+        )
+    return rows
+
+
+class _Answers:
+    """Answers as rows for the reward model, each once."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.rows: list[Row] = []
+        self._known: dict[tuple[str, str], int] = {}
+
+    def row(self, prompt: Prompt, completion: Completion) -> int:
+        """The number of its row."""
+        from concordant.data.batches import Row
+        from concordant.pipeline.parts.preferences import completion_ids
+
+        key = prompt.id, completion.id
+        if key not in self._known:
+            self._known[key] = len(self.rows)
+            asked = tuple(self.template.prompt_ids(prompt.messages))
+            self.rows.append(Row(asked, completion_ids(self.template, prompt, completion)))
+        return self._known[key]
 
 
 def judge(recipe: Recipe, folder: Path, rows: Sequence[Row], pad_id: int) -> Judged:
