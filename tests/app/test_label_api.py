@@ -403,3 +403,25 @@ def test_a_limit_forgets() -> None:
     assert limit.allow("b")
     now[0] = 61.0
     assert limit.allow("a")
+
+
+def test_an_admin_erases_somebody_and_nobody_themselves(client: TestClient, store: Store) -> None:
+    questions(store, 2)
+    owner, ada = add_account(store, "owner", "admin"), add_account(store, "ada", "labeler")
+    admin, page = session(store, owner), session(store, ada)
+    given = client.post("/api/votes", json=vote(leased(client, page)[0]), headers=page)
+    assert given.status_code == 200
+    lead = session(store, add_account(store, "lead", "lead"))
+    program = bearer(store, owner, "lead")
+    path = f"/api/accounts/{ada.id}/erase"
+    assert client.post(path, headers=lead).status_code == 403
+    assert client.post(path, headers=program).status_code == 403
+    assert client.post(f"/api/accounts/{owner.id}/erase", headers=admin).status_code == 403
+    assert client.post("/api/accounts/nobody/erase", headers=admin).status_code == 404
+    done = client.post(path, headers=admin)
+    assert (done.status_code, done.json()["votes"], done.json()["completions"]) == (200, 1, 0)
+    assert client.get("/api/me", headers=page).status_code == 401
+    assert "ada" not in {
+        row["name"] for row in client.get("/api/projects/default/labelers", headers=lead).json()
+    }
+    assert store.counts()["votes"] == 1

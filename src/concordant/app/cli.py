@@ -82,7 +82,12 @@ def parser() -> argparse.ArgumentParser:
         _export,
     )
     add("label", "let people compare answers in the browser", "labeling:label", _label)
-    add("db", "back up a feedback store, copy it to another engine, bring it up to date", "storing:keep", _db)
+    add(
+        "db",
+        "back up a feedback store, copy it, bring it up to date, erase a person from it",
+        "storing:keep",
+        _db,
+    )
     add("feedback", "bring votes into a store, or take what they say out of it", "", _feedback)
     add("doctor", "check this machine", "doctoring:doctor")
     return top
@@ -255,10 +260,13 @@ def _label(command: argparse.ArgumentParser) -> None:
 def _db(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
-        choices=("backup", "copy", "upgrade"),
+        choices=("backup", "copy", "upgrade", "erase", "compact"),
         help="backup: one SQLite file, while others go on; copy: to a new store, SQLite or PostgreSQL; "
-        "upgrade: to the layout of this version, after a backup",
+        "upgrade: to the layout of this version, after a backup; erase: forget a person, their votes stay "
+        "without a name; compact: write the file anew, without what was erased or taken back",
     )
+    command.add_argument("--labeler", default="", metavar="NAME", help="whom to erase")
+    command.add_argument("--yes", action="store_true", help="erase for good")
     command.add_argument("store", metavar="STORE", help="a run directory, an SQLite file, or an address")
     command.add_argument("target", nargs="?", metavar="TARGET", help="a new file, or an empty database")
 

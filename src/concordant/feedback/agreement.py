@@ -155,6 +155,8 @@ def _first_won(_live: LiveVotes, vote: LiveVote, verdict: Verdict) -> bool | Non
 
 
 def _longer_won(live: LiveVotes, _vote: LiveVote, verdict: Verdict) -> bool | None:
+    if not live.erased.isdisjoint((verdict.better, verdict.worse)):
+        return None
     better, worse = (len(live.completions[key].text.split()) for key in (verdict.better, verdict.worse))
     return None if better == worse else better > worse
 

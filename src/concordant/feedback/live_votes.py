@@ -13,7 +13,16 @@ from concordant.data.types import Completion, Demonstration, Prompt
 from concordant.feedback.database import chunks
 from concordant.feedback.ids import content_id
 from concordant.feedback.leasing import of_project, prompt_from
-from concordant.feedback.schema import adjudication, completion, item, labeler, task, task_completion, vote
+from concordant.feedback.schema import (
+    NO_TEXT,
+    adjudication,
+    completion,
+    item,
+    labeler,
+    task,
+    task_completion,
+    vote,
+)
 from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES, Payload, dimension_payload
@@ -39,6 +48,7 @@ class LiveVotes:
     prompts: Mapping[str, Prompt]  # by task
     members: Mapping[str, tuple[str, ...]]  # completion ids by task
     decisions: Mapping[str, LiveVote] = field(default_factory=dict)  # of leads on disputed tasks, by task
+    erased: frozenset[str] = frozenset()  # completions (ids) without their text: their author was erased
 
     @property
     def deciding(self) -> LiveVotes:
@@ -76,12 +86,14 @@ def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
         for some in chunks([one.payload["completion"] for one in votes if "completion" in one.payload]):
             written_there = connection.execute(text.where(completion.c.id.in_(some)))
             known |= {row.id: _completion(row) for row in written_there}
+        gone = select(completion.c.id).where(completion.c.sha256 == NO_TEXT)
         return LiveVotes(
             votes,
             known,
             _prompts(connection),
             {one.task_id: () for one in votes} | {key: tuple(of_task) for key, of_task in by_task.items()},
             _decisions(connection, project),
+            frozenset(connection.scalars(gone)),
         )
 
 
@@ -102,11 +114,16 @@ def of_dimension(live: LiveVotes, name: str) -> LiveVotes:
 def written(store: Store) -> dict[str, Demonstration]:
     """What came as written by people, by the id of the completion, in the order in which they did.
 
-    What somebody wrote in answer to a task is the matter of its vote, which may be taken back.
+    What stands only in tasks whose votes are not for training, such as those of an evaluation, is left out, and
+    so is what somebody wrote in answer to a task: that is the matter of its vote, which may be taken back.
     """
     columns = (completion.c.id, completion.c.text, completion.c.tokens, completion.c.item)
+    asked_in = (
+        select(task_completion.c.task).join(task).where(task_completion.c.completion == completion.c.id)
+    )
+    elsewhere = asked_in.exists() & ~asked_in.where(of_project(None)).exists()
     asked_for = completion.c.producer["task"].as_string()
-    query = select(*columns).where(completion.c.source == "human", asked_for.is_(None))
+    query = select(*columns).where(completion.c.source == "human", asked_for.is_(None), ~elsewhere)
     with store.reading() as connection:
         rows = connection.execute(query.order_by(completion.c.created, completion.c.id)).all()
         asked = {row.item for row in rows}

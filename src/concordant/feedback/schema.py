@@ -37,6 +37,8 @@ ROLES = ("admin", "lead", "labeler", "viewer")
 COMPLETION_SOURCES = ("policy", "human", "edit", "import")
 VOTE_TYPES = ("pairwise", "ranking", "rating", "edit", "skip", "flag", "retract")
 
+NO_TEXT = ""  # in place of a hash: the author of this completion was erased, and its text with them
+
 metadata = MetaData()
 
 
@@ -339,6 +341,13 @@ def refusals(table: str, dialect: str) -> list[str]:
         f"CREATE TRIGGER {table}_refuses_truncate BEFORE TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuses()",
     ]
+
+
+def permissions(table: str, dialect: str) -> list[str]:
+    """Statements that take back those of `refusals`, for whoever puts them in force again before others look."""
+    if dialect == "sqlite":
+        return [f"DROP TRIGGER {table}_refuses_{verb}" for verb in ("update", "delete")]
+    return [f"DROP TRIGGER {table}_refuses_{verb} ON {table}" for verb in ("change", "truncate")]
 
 
 for _table in APPEND_ONLY:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from sqlite3 import OperationalError
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,6 +96,23 @@ class Store:
         """A transaction that sees one moment of the store and never waits for writers."""
         with database_errors(self._engine), self._reader.begin() as connection:
             yield connection
+
+    def compact(self) -> bool:
+        """Write an SQLite file anew, without what its free pages remember; False where others hold it just now.
+
+        PostgreSQL does this by itself, in its own time.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with turn(self._engine), self._engine.connect() as connection:
+            connection.rollback()
+            driver: Any = connection.connection.driver_connection
+            try:
+                driver.execute("VACUUM")
+                busy: int = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except OperationalError:
+                return False
+        return not busy
 
     # What there is to judge
 

@@ -29,6 +29,7 @@ class PreferenceView:
     votes: int
     tied_pairs: int  # dropped, or kept with p_chosen = 0.5, as asked
     both_bad: int  # votes that like neither: no preference
+    erased: int = 0  # pairs with a text whose author was erased: left out
 
 
 def preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> list[Preference]:
@@ -66,13 +67,16 @@ def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") ->
     modes = {"each": _each, "majority": _majority, "posterior": _posterior}
     stated = chain(modes[mode](live.deciding), _revised(live.deciding))
     rows: list[Preference] = []
-    tied = 0
+    tied = erased = 0
     for task_id, verdict in stated:
+        if not live.erased.isdisjoint((verdict.better, verdict.worse)):
+            erased += 1
+            continue
         tied += not verdict.decided
         if verdict.decided or ties == "half":
             rows.append(_preference(live, task_id, verdict))
     both_bad = sum(one.payload.get("verdict") == "both_bad" for one in live.votes)
-    return PreferenceView(rows, len(live.votes), tied, both_bad)
+    return PreferenceView(rows, len(live.votes), tied, both_bad, erased)
 
 
 def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
@@ -96,7 +100,7 @@ def judgements_of(live: LiveVotes, threshold: float = DESIRABLE) -> list[Judgeme
         rows += [
             Judgement(live.prompts[one.task_id], live.completions[key], lean > 0, abs(lean) * one.weight)
             for key, lean in net.items()
-            if abs(lean) > 1e-9
+            if abs(lean) > 1e-9 and key not in live.erased
         ]
     return rows
 
@@ -107,9 +111,8 @@ class DemonstrationView:
 
     demonstrations: list[Demonstration]
     written: int  # of them, written by people
-    unacceptable: (
-        int  # of what people wrote, kept or ranked first, called unacceptable or both bad by some vote
-    )
+    unacceptable: int  # written, kept or ranked first, and called unacceptable or both bad by some vote
+    erased: int = 0  # their author was erased, and their text with them
 
 
 def demonstrations(store: Store) -> DemonstrationView:
@@ -132,10 +135,11 @@ def demonstrations(store: Store) -> DemonstrationView:
         if one.payload.get("verdict") == "both_bad":
             bad.update(live.members[one.task_id])
     rows = written(store) | _imitable(live, texts)
-    people = len(rows.keys() - bad)
+    people = len(rows.keys() - bad - live.erased)
     rows |= _imitable(live, {key: task for key, task in top.items() if key not in rows})
-    kept = [row for key, row in rows.items() if key not in bad]
-    return DemonstrationView(kept, people, len(rows) - len(kept))
+    gone = rows.keys() & live.erased
+    kept = [row for key, row in rows.items() if key not in bad | gone]
+    return DemonstrationView(kept, people, len(rows) - len(kept) - len(gone), len(gone))
 
 
 def _imitable(live: LiveVotes, tasks: Mapping[str, str]) -> dict[str, Demonstration]:

@@ -24,6 +24,7 @@ from concordant.feedback.accounts import (
 from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.disputes import adjudicate
+from concordant.feedback.erasure import erase
 from concordant.feedback.known import asked_for, below_others, gold_scores, known_answered, next_leases
 from concordant.feedback.practice import lesson
 from concordant.feedback.project_settings import config_of
@@ -165,6 +166,19 @@ def _close(request: Request, account: Account, account_id: str, closed: bool) ->
         raise HTTPException(403, "a program cannot do this, and nobody to themselves")
     set_disabled(store_of(request), account_id, closed)
     return forms.Done(done=True)
+
+
+@router.post("/accounts/{account_id}/erase")
+def erase_account(request: Request, account: Admin, account_id: Key) -> forms.Erased:
+    """Forget somebody for good: name, account, reasons and texts go; votes stay, without a name."""
+    if account.scopes is not None or account.id == account_id:
+        raise HTTPException(403, "a program cannot do this, and nobody to themselves")
+    store = store_of(request)
+    known = next((one for one in accounts(store) if one.id == account_id), None)
+    if known is None:
+        raise HTTPException(404, "there is no such account")
+    found = erase(store, known.name, by=account.labeler)
+    return forms.Erased(votes=found.votes, completions=found.completions, compact=store.compact())
 
 
 @router.delete("/tokens/{token_id}")

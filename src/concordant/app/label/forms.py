@@ -86,6 +86,14 @@ class VoteGiven(Form):
     wall_ms: Annotated[int, Field(ge=0, le=DAY_MS)] = 0
 
 
+class Erased(BaseModel):
+    """What there was of somebody; `compact` says whether the file was written anew without it."""
+
+    votes: int
+    completions: int
+    compact: bool
+
+
 class Turn(BaseModel):
     """A turn of the chat, as safe HTML."""
 

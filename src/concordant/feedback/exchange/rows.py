@@ -124,7 +124,7 @@ def sft_rows(seen: Viewed, threshold: float = DESIRABLE) -> list[tuple[Prompt, C
         best = _liked(live, threshold) if rated else _leading(live, task_id)
         prompt = seen.live.prompts[task_id]
         for key in seen.live.members[task_id]:
-            if key in best:
+            if key in best and key not in live.erased:
                 orders = [_place_shown(one.shown, key) for one in votes]
                 beside = _beside(seen, task_id, prompt, votes, orders)
                 rows.append((prompt, seen.live.completions[key], beside))
