@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError
 
 from concordant.errors import UserError
 
@@ -59,8 +60,39 @@ def connect(address: str | Path) -> Engine:
         event.listen(engine, "connect", _settings)
         event.listen(engine, "begin", _begin)
         return engine
+    return _postgresql(url)
+
+
+def along_indexes(engine: Engine) -> Engine:
+    """The same database for transactions that look at a few rows of large tables.
+
+    What PostgreSQL believes of a queue that changes all the time is never true for long, and where it guesses
+    wrong it reads all tasks, or all votes, to find one. Here it walks along the indexes.
+    """
+    if engine.dialect.name != "postgresql":
+        return engine
+    other = _postgresql(engine.url)
+    event.listen(other, "connect", _walk)
+    return other
+
+
+def without_transaction(engine: Engine) -> Engine:
+    """The same connections for statements that stand alone."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return engine.execution_options(read_only=True)
+
+
+def _walk(connection: Any, _record: object) -> None:
+    for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "material"):
+        connection.execute(f"SET enable_{way} = off")
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.commit()
+
+
+def _postgresql(url: URL) -> Engine:
     try:
-        return create_engine(url, json_serializer=_dump, pool_pre_ping=True)
+        engine = create_engine(url, json_serializer=_dump)
     except ModuleNotFoundError as error:
         raise UserError(
             "the driver for PostgreSQL is not installed",
@@ -68,6 +100,16 @@ def connect(address: str | Path) -> Engine:
             expected="the package psycopg",
             fix='pip install "concordant[postgres]"',
         ) from error
+    event.listen(engine, "checkout", _still_there)
+    return engine
+
+
+def _still_there(connection: Any, _record: object, _proxy: object) -> None:
+    # A server says nothing to a connection that rests, unless it closes it. Asking it each time would cost a journey.
+    with DefaultSelector() as heard:
+        heard.register(connection.fileno(), EVENT_READ)
+        if heard.select(0):
+            raise DisconnectionError
 
 
 @contextmanager
@@ -109,7 +151,8 @@ def _begin(connection: Connection) -> None:
     # A transaction that reads first and writes later fails at once when another committed in between,
     # whatever the timeout. Taking the write lock at the start makes it wait instead.
     read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def _dump(value: Any) -> str:

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Prompt, messages_from
 from concordant.errors import UserError
-from concordant.feedback.database import chunks, upsert
 from concordant.feedback.ids import new_id, order_shown
 from concordant.feedback.overlap import settle
+from concordant.feedback.prepared import Given, together
 from concordant.feedback.rubric import check_dimensions
-from concordant.feedback.schema import lease, task, vote
 from concordant.feedback.schema import project as project_table
+from concordant.feedback.schema import task
 from concordant.feedback.statements import (
+    ASKED,
     HEADS,
     HELD,
+    KEEP,
     KNOWN,
-    LEASES,
     LOCK,
     MEMBERS,
     RECOUNT,
@@ -35,7 +35,8 @@ from concordant.feedback.statements import (
     TEXTS,
     free_tasks,
     free_tasks_locked,
-    held_tasks,
+    held_leases,
+    take,
 )
 from concordant.feedback.votes import Comparison, Lease, Receipt, Submission, check_payload
 from concordant.feedback.writing import keep_texts
@@ -63,79 +64,79 @@ def give_leases(
     now: int,
     among: Sequence[str] | None = None,
     project: str | None = None,
-) -> list[Lease]:
-    """Up to `n` leases for `labeler`: those it still holds, then new ones, most urgent task first."""
+) -> list[Any]:
+    """Up to `n` rows of leases for `labeler`: those it still holds, then new ones, most urgent task first."""
     which = (among is not None, project is not None)
-    given = {"labeler": labeler, "now": now, "n": n, "tasks": list(among or ()), "project": project}
-    held = list(connection.scalars(held_tasks(*which), given))
-    fresh: list[str] = []
-    if len(held) < n:
-        fresh = _pick(connection, which, given | {"n": n - len(held)})
-    _hold(connection, labeler, fresh, now)
-    return read_leases(connection, labeler, held + fresh)
+    given = {"labeler": labeler, "now": now, "n": n, "tasks": among, "project": project}
+    held = held_leases(*which).rows(connection, **given)
+    if len(held) == n:
+        return held
+    members = _pick(connection, which, given | {"n": n - len(held)})
+    wanted = [_lease_row(labeler, task_id, members[task_id], now) for task_id in members]
+    take_one = take(connection.dialect.name)
+    return held + [row for (row,) in together(connection, *((take_one, one) for one in wanted))]
 
 
-def _pick(connection: Connection, which: tuple[bool, bool], given: Mapping[str, Any]) -> list[str]:
-    """The first free tasks, so that nobody else takes them before this transaction ends.
+def _pick(connection: Connection, which: tuple[bool, bool], given: Given) -> dict[str, list[Any]]:
+    """The first free tasks, so that nobody else takes them before this transaction ends, and their members.
 
     On PostgreSQL writers run side by side: rows that another one is looking at are passed over, and since
     the room left in a task was counted before its row was locked, it is counted again. That nothing was
     found may mean that all are looked at just now.
     """
     if connection.dialect.name == "sqlite":
-        return list(connection.scalars(free_tasks(*which), given))
+        free = free_tasks(*which).rows(connection, **given)
+        return _with_members(free, MEMBERS.rows(connection, tasks=_ids(free)))
     for _ in range(TRIES):
-        locked = list(connection.scalars(free_tasks_locked(*which), given))
-        again = {**given, "tasks": locked}
-        still = list(connection.scalars(free_tasks(True, which[1]), again)) if locked else []
-        if still or not list(connection.scalars(free_tasks(*which), {**given, "n": 1})):
-            return still
-        time.sleep(PAUSE)
-    return []
+        if locked := _ids(free_tasks_locked(*which).rows(connection, **given)):
+            again = {**given, "tasks": locked}
+            free, members = together(connection, (free_tasks(True, which[1]), again), (MEMBERS, again))
+            if free:
+                return _with_members(free, members)
+        elif free_tasks(*which).rows(connection, **given):
+            time.sleep(PAUSE)
+        else:
+            break
+    return {}
 
 
-def _hold(connection: Connection, labeler: str, tasks: Sequence[str], now: int) -> None:
-    if not tasks:
-        return
-    members: dict[str, list[str]] = {}
-    salts: dict[str, str] = {}
-    for some in chunks(tasks):
-        for row in connection.execute(MEMBERS, {"tasks": some}):
-            members.setdefault(row.task, []).extend([row.completion] if row.completion else [])
-            salts[row.task] = row.salt
-    rows = [
-        {
-            "task": task_id,
-            "labeler": labeler,
-            "token": secrets.token_urlsafe(16),
-            "expires": now + LEASE_MS,
-            "shown": order_shown(salts[task_id], task_id, labeler, members[task_id]),
-        }
-        for task_id in tasks
-    ]
-    connection.execute(_take_or_extend(connection.dialect.name), rows)
+def _ids(rows: Sequence[Any]) -> list[str]:
+    return [row.id for row in rows]
 
 
-@cache
-def _take_or_extend(dialect: str) -> Any:
-    """A lease of mine that ran out is extended under its old token, so that a page left open can still submit."""
-    statement = upsert(dialect, lease)
-    extend = {"expires": statement.excluded.expires}
-    return statement.on_conflict_do_update(index_elements=["task", "labeler"], set_=extend)
+def _with_members(tasks: Sequence[Any], members: Sequence[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {row.id: [] for row in tasks}
+    for row in members:
+        if row.task in found:
+            found[row.task].append(row)
+    return found
 
 
-def read_leases(connection: Connection, labeler: str, tasks: Sequence[str]) -> list[Lease]:
-    """The leases of `labeler` on `tasks`, in that order, with what is to be shown."""
-    leases: dict[str, Lease] = {}
-    for some in chunks(tasks):
-        known = {
-            row.id: Completion(row.text, id=row.id) for row in connection.execute(TEXTS, {"tasks": some})
-        }
-        for row in connection.execute(LEASES, {"labeler": labeler, "tasks": some}):
-            completions = tuple(known[key] for key in row.shown)
-            comparison = Comparison(row.task, prompt_from(row), completions, row.kind)
-            leases[row.task] = Lease(row.token, comparison, row.expires, row.body)
-    return [leases[task_id] for task_id in tasks]
+def _lease_row(labeler: str, task_id: str, members: Sequence[Any], now: int) -> dict[str, Any]:
+    return {
+        "task": task_id,
+        "labeler": labeler,
+        "token": secrets.token_urlsafe(16),
+        "expires": now + LEASE_MS,
+        "shown": order_shown(
+            members[0].salt, task_id, labeler, [row.completion for row in members if row.completion]
+        ),
+    }
+
+
+def with_questions(connection: Connection, rows: Sequence[Any]) -> list[Lease]:
+    """These rows of leases with what is to be shown. It never changes, so nobody has to wait while it is read."""
+    tasks = [row.task for row in rows]
+    asked, texts = together(connection, (ASKED, {"tasks": tasks}), (TEXTS, {"tasks": tasks}))
+    questions = {one.id: one for one in asked}
+    completions = {one.id: Completion(one.text, id=one.id) for one in texts}
+    leases = []
+    for row in rows:
+        question = questions[row.task]
+        shown = tuple(completions[key] for key in row.shown)
+        comparison = Comparison(row.task, prompt_from(question), shown, question.kind)
+        leases.append(Lease(row.token, comparison, row.expires, question.body))
+    return leases
 
 
 def hand_in(
@@ -146,11 +147,16 @@ def hand_in(
     Errors: UserError for an unknown lease, one that is not `labeler`'s where that is given, or a payload that
     does not answer its task; then nothing is kept.
     """
-    lock_tasks(connection, {one.vote.task_id for one in submissions})
-    receipts = _known_receipts(connection, submissions)
+    leases, known, newest = together(
+        connection,
+        (HELD, {"tokens": [one.token for one in submissions]}),
+        (KNOWN, {"keys": [one.key for one in submissions]}),
+        (HEADS, {"tasks": [one.vote.task_id for one in submissions]}),
+    )
+    receipts = {row.idempotency_key: Receipt(row.id, row.task, True, row.extra) for row in known}
+    held = {row.token: row for row in leases if labeler in (None, row.labeler)}
+    heads = {(row.task, row.labeler, row[3]): row.id for row in newest}
     new = {one.key: one for one in submissions if one.key not in receipts}
-    held = _held(connection, [one.token for one in new.values()], labeler)
-    heads = _heads(connection, [row.task for row in held.values()])
     rows = []
     for key, one in new.items():
         row = _vote_row(one, held.get(one.token), heads, now)
@@ -159,38 +165,19 @@ def hand_in(
     if rows:
         check_dimensions(connection, rows)
         keep_texts(connection, rows)
-        connection.execute(insert(vote), rows)
-        for some in chunks([one.token for one in new.values()]):
-            connection.execute(RETURN, {"tokens": some})
-        recount(connection, [row["task"] for row in rows])
+        together(
+            connection,
+            *((KEEP, row) for row in rows),
+            (RETURN, {"tokens": [one.token for one in new.values()]}),
+            (RECOUNT, {"tasks": [row["task"] for row in rows]}),
+        )
         settle(connection, [row.task for row in held.values() if row.policy.get("most")])
     return [receipts[one.key] for one in submissions]
 
 
 def lock_tasks(connection: Connection, tasks: Collection[str]) -> None:
     """Let other writers to these tasks wait until this transaction ends, so that counts miss no vote."""
-    if connection.dialect.name == "postgresql":
-        for some in chunks(sorted(tasks)):
-            connection.execute(LOCK, {"tasks": some})
-
-
-def _known_receipts(connection: Connection, submissions: Sequence[Submission]) -> dict[str, Receipt]:
-    known = {}
-    for some in chunks([one.key for one in submissions]):
-        for row in connection.execute(KNOWN, {"keys": some}):
-            known[row.idempotency_key] = Receipt(row.id, row.task, repeated=True, extra=row.extra)
-    return known
-
-
-def _held(connection: Connection, tokens: Sequence[str], labeler: str | None) -> Mapping[str, Row[Any]]:
-    rows = [row for some in chunks(tokens) for row in connection.execute(HELD, {"tokens": some})]
-    return {row.token: row for row in rows if labeler in (None, row.labeler)}
-
-
-def _heads(connection: Connection, tasks: Sequence[str]) -> dict[tuple[str, str, int], str]:
-    """The newest vote of each chain (task, labeler, pass), retractions too: what a new vote supersedes."""
-    rows = [row for some in chunks(tasks) for row in connection.execute(HEADS, {"tasks": some})]
-    return {(row[1], row[2], row[3]): row.id for row in rows}
+    LOCK.rows(connection, tasks=sorted(tasks))
 
 
 def _vote_row(
@@ -229,5 +216,4 @@ def _vote_row(
 
 def recount(connection: Connection, tasks: Sequence[str]) -> None:
     """Bring `n_done` (labelers with a live verdict) and the state of `tasks` up to date with their votes."""
-    for some in chunks(tasks):
-        connection.execute(RECOUNT, {"tasks": some})
+    RECOUNT.rows(connection, tasks=tasks)

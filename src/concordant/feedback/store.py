@@ -17,7 +17,7 @@ from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known
-from concordant.feedback.engine import connect, database_errors, turn
+from concordant.feedback.engine import along_indexes, connect, database_errors, turn, without_transaction
 from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
 from concordant.feedback.leasing import (
@@ -28,6 +28,7 @@ from concordant.feedback.leasing import (
     of_project,
     prompt_from,
     recount,
+    with_questions,
 )
 from concordant.feedback.overlap import settle
 from concordant.feedback.rubric import default_rubric
@@ -56,6 +57,8 @@ class Store:
     def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
         self._engine = engine
         self._reader = engine.execution_options(read_only=True)
+        self._writer = along_indexes(engine)
+        self._lookup = without_transaction(self._writer)
         self._clock = clock
 
     @classmethod
@@ -76,6 +79,7 @@ class Store:
     def close(self) -> None:
         """Close the connections; the write-ahead log goes into the file."""
         self._engine.dispose()
+        self._writer.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -88,13 +92,20 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its first statement."""
-        with database_errors(self._engine), turn(self._engine), self._engine.begin() as connection:
+        writer = self._writer
+        with database_errors(writer), writer.connect() as connection, turn(writer), connection.begin():
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the store and never waits for writers."""
         with database_errors(self._engine), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _looking_up(self) -> Iterator[Connection]:
+        """A connection for statements on what never changes, each by itself."""
+        with database_errors(self._lookup), self._lookup.connect() as connection:
             yield connection
 
     def compact(self) -> bool:
@@ -263,9 +274,11 @@ class Store:
     ) -> list[Lease]:
         """Up to `n` leases, those still held first; limited to tasks `among` these (ids), or of a project."""
         with self.writing() as connection:
-            if not known(connection, schema.labeler.c.id, [labeler]):
+            held = give_leases(connection, labeler, n, self._clock(), among, project)
+        with self._looking_up() as connection:
+            if not held and not known(connection, schema.labeler.c.id, [labeler]):
                 raise UserError(f"no labeler has the id {labeler}", fix="register it with add_labeler first")
-            return give_leases(connection, labeler, n, self._clock(), among, project)
+            return with_questions(connection, held)
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Give leases back unanswered, so that others can have the tasks at once."""
