@@ -6,19 +6,19 @@ takes several times as long as SQLite takes for a statement, and where votes are
 
 from __future__ import annotations
 
-import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Connection, Dialect, Text, bindparam
+from sqlalchemy import Column, Connection, Dialect, bindparam
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 Given = Mapping[str, Any]
 
@@ -123,18 +123,20 @@ def one_of(column: Column[str], name: str) -> ColumnElement[bool]:
     return _OneOf(column, bindparam(name, type_=_Listed()))
 
 
-class _Listed(TypeDecorator[Sequence[str]]):
+class _Listed(UserDefinedType[Sequence[str]]):
     """A list of texts as one parameter: an array where the engine has them, else JSON."""
 
-    impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+    def get_col_spec(self, **_how: Any) -> str:
+        return "TEXT[]"
 
-    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> Any:
-        listed = list(value or ())
-        return listed if dialect.name == "postgresql" else json.dumps(listed)
+    def bind_processor(self, dialect: Dialect) -> Process:
+        return list if dialect.name == "postgresql" else _as_json
+
+
+def _as_json(values: Sequence[str]) -> str:
+    return f"[{','.join(map(encode_basestring_ascii, values))}]"  # `json.dumps` sets itself up anew for each list
 
 
 class _OneOf(
