@@ -12,7 +12,10 @@ from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.agreement import agreement
-from concordant.feedback.live_votes import of_dimension, read_live_votes
+from concordant.feedback.erasure import erase
+from concordant.feedback.exchange.exporting import Settings, export_view
+from concordant.feedback.exchange.importing import keep_votes, read_votes
+from concordant.feedback.live_votes import digest, of_dimension, read_live_votes
 from concordant.feedback.rubric import (
     DEFAULT_RUBRIC,
     asked_of,
@@ -290,3 +293,46 @@ def test_only_people_are_asked_to_write(store: Store) -> None:
     pair = [parent, answer(store, "No idea.")]
     (compared,) = store.create_tasks("pairwise", [pair]).ids
     assert [one.task_id for one in store.unfinished()] == [compared]
+
+
+def test_what_was_written_travels_with_its_votes(store: Store, tmp_path: Path) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]], need=2)
+    say(store, edit(parent, "By the river."))
+    say(store, accept(parent), "ben")
+    store.create_demonstration_tasks([PROMPT])
+    taken_back = say(store, edit(None, "Ther."))
+    store.retract(taken_back.vote_id)
+    say(store, edit(None, "There."))
+    export_view(store, tmp_path / "votes.jsonl", "jsonl", Settings(view="votes"))
+    with Store.open(tmp_path / "other.sqlite") as other:
+        read = read_votes(str(tmp_path / "votes.jsonl"))
+        assert read.format == "votes"
+        done = keep_votes(other, read)
+        assert (done.votes, done.dropped) == (5, 0), done.problems
+        assert digest(other) == digest(store)
+        assert demonstrations(other) == demonstrations(store)
+        assert preferences(other) == preferences(store)
+        assert keep_votes(other, read).votes == 0
+        for each in (store, other):
+            with each.reading() as connection:
+                written = schema.completion.c.source.in_(("edit", "human"))
+                rows = connection.execute(select(schema.completion).where(written).order_by("id")).all()
+            assert [(one.text, one.parent) for one in sorted(rows, key=lambda one: one.text)] == [
+                ("By the river.", parent),
+                ("Ther.", None),
+                ("There.", None),
+            ]
+
+
+def test_what_an_erased_person_wrote_teaches_nobody(store: Store) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]], need=2)
+    say(store, edit(parent, "By the river."))
+    say(store, accept(parent), "ben")
+    erase(store, "ada")
+    assert preferences(store) == []
+    view = demonstrations(store)
+    assert ([one.completion.text for one in view.demonstrations], view.erased) == (
+        ["By the river, I think."],
+        1,
+    )
+    assert [one.completion.id for one in judgements(store)] == [parent, parent]

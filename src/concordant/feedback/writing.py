@@ -45,20 +45,29 @@ def written_row(
     item: str, text: str, parent: str | None, author: str, task_id: str, now: int
 ) -> dict[str, Any]:
     """A row of `completion` for what `author` wrote in answer to a task."""
-    producer = {"task": task_id}  # says too that a vote stands for it: without one it is no demonstration
     return {
-        "id": content_id("completion", item, text, producer, author),
+        "id": written_id(item, text, author, task_id),
         "item": item,
         "text": text,
         "sha256": sha256(text.encode()).hexdigest(),
         "tokens": None,
         "ended": True,
-        "producer": producer,
+        "producer": _producer(task_id),
         "source": "human" if parent is None else "edit",
         "author": author,
         "parent": parent,
         "created": now,
     }
+
+
+def written_id(item: str, text: str, author: str, task_id: str) -> str:
+    """The id of the completion that `written_row` makes."""
+    return content_id("completion", item, text, _producer(task_id), author)
+
+
+def _producer(task_id: str) -> dict[str, str]:
+    """Where a text comes from; says too that a vote stands for it: without one it is no demonstration."""
+    return {"task": task_id}
 
 
 def _pairs(connection: Connection, key: Any, value: Any, wanted: Sequence[str]) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ class Ballot:
     active_ms: int | None = None
     wall_ms: int | None = None
     client: Mapping[str, Any] = field(default_factory=dict)
+    written: Answer | None = None  # what the labeler wrote: the payload is an edit that names it
     row: Mapping[str, Any] | None = None  # a vote of another store: the columns it has there
 
 

@@ -32,9 +32,11 @@ from concordant.feedback.schema import (
 )
 from concordant.feedback.schema import project as project_table
 from concordant.feedback.store import Store
+from concordant.feedback.votes import COMPARED
 
 NAME = "votes"
 VERSION = 1
+ANSWERABLE = (*COMPARED, "edit", "demonstration")
 MARK = "concordant_votes"  # the column that shows the format; its value is the version
 OWN = ("id", "pass", "client", "idempotency_key", "supersedes", "extra", "created")
 
@@ -74,7 +76,8 @@ def raw_votes(store: Store, project: str | None = None) -> list[dict[str, Any]]:
                 "prompt": {
                     name: items[asked["item"]][name] for name in ("messages", "family", "source", "answer")
                 },
-                "completions": [answers[key] for key in members[one["task"]]],
+                "completions": [answers[key] for key in members.get(one["task"], ())],
+                **({"written": answers[key]} if (key := one["payload"].get("completion")) else {}),
                 "labeler": who[one["labeler"]],
                 "vote": {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")},
             }
@@ -128,6 +131,7 @@ def _ballot(row: Mapping[str, Any], place: Place) -> Ballot:
         shown=shown,
         active_ms=said["active_ms"],
         wall_ms=said["wall_ms"],
+        written=_answer(row["written"]) if row.get("written") else None,
         row={name: said[name] for name in OWN},
     )
 
@@ -143,7 +147,7 @@ def _answer(one: Mapping[str, Any]) -> Answer:
 def _check_names(ballot: Ballot) -> None:
     """Refuse kinds that the store has no place for."""
     for what, said, known in (
-        ("task", ballot.question.kind, ("pairwise", "ranking", "rating")),
+        ("task", ballot.question.kind, ANSWERABLE),
         ("project", ballot.question.project[1], PROJECT_PURPOSES),
         ("labeler", ballot.labeler.kind, LABELER_KINDS),
         *(("completion", one.source, COMPLETION_SOURCES) for one in ballot.answers),
