@@ -315,20 +315,26 @@ def test_ties_in_the_posterior_view(store: Store) -> None:
     assert [one.p_chosen for one in half.preferences if one.chosen.text in "ab"] == [0.5]
 
 
-def test_demonstrations_are_what_people_wrote_and_what_stands_on_top(store: Store) -> None:
-    """c is on top but unacceptable to one labeler; d is both bad to one; the winner of a pair is no model."""
+def test_demonstrations_are_what_people_wrote_and_what_votes_put_first(store: Store) -> None:
+    """c leads and is unacceptable to one labeler; of a pair that is even nothing leads."""
     ada = store.add_labeler("ada", "human")
     prompt = Prompt.user("write")
     store.add_completions([(prompt, Completion("by hand"), {}, True)], source="human", author=ada)
-    a, b, c, d = ask(store, list("abcd"), "rank", 2, "ranking")
-    say(store, "bob", ranking([[c, a], [d], [b]]))
-    say(store, "cyd", ranking([[b], [a], [d], [c]], unacceptable=[c]))
-    e, _ = ask(store, ["e", "f"], "pair", 1)
-    say(store, "bob", prefer(e))
+    a, b, c = ask(store, list("abc"), "rank", 2, "ranking")
+    say(store, "bob", ranking([[a], [b], [c]]))
+    say(store, "cyd", ranking([[a], [c], [b]]))
+    d, e, f = ask(store, list("def"), "refused", 2, "ranking")
+    say(store, "bob", ranking([[f], [d], [e]]))
+    say(store, "cyd", ranking([[f], [e], [d]], unacceptable=[f]))
+    g, h = ask(store, ["g", "h"], "even", 2)
+    say(store, "bob", prefer(g))
+    say(store, "cyd", prefer(h))
+    k, _ = ask(store, ["k", "l"], "pair", 1)
+    say(store, "bob", prefer(k))
     view = demonstrations(store)
-    assert [one.completion.text for one in view.demonstrations] == ["by hand", "a", "b"]
-    assert [one.prompt.text for one in view.demonstrations] == ["write", "rank", "rank"]
-    assert (view.written, view.unacceptable) == (1, 1)
+    assert [one.completion.text for one in view.demonstrations] == ["by hand", "a", "k"]
+    assert [one.prompt.text for one in view.demonstrations] == ["write", "rank", "pair"]
+    assert (view.written, view.unacceptable, view.tasks[0]) == (1, 1, "")
 
 
 # What is kept of labelers.

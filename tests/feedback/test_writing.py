@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_an_edit_is_nobodys_comparison(store: Store) -> None:
         ("By the old river.", 1.0),
         ("North.", 1.0),
     ]
+
+
+def test_edits_are_exported_with_who_made_them(store: Store, tmp_path: Path) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    say(store, edit(parent, "By the river."))
+    store.create_demonstration_tasks([PROMPT])
+    say(store, edit(None, "There."), "ben")
+    for view, answers in (("preferences", ["By the river."]), ("sft", ["By the river.", "There."])):
+        export_view(store, tmp_path / view, "jsonl", Settings(view=view))  # type: ignore[arg-type]
+        rows = [json.loads(line) for line in (tmp_path / view).read_text().splitlines()]
+        column = "chosen" if view == "preferences" else "completion"
+        assert [row[column][0]["content"] for row in rows] == answers
+        assert [row["labelers"] for row in rows] == [["ada"], ["ben"]][: len(rows)]
+        assert all(row["rubric"] and row["task"] for row in rows)
 
 
 def test_an_answer_left_as_it_is(store: Store) -> None:

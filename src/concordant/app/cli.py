@@ -381,6 +381,12 @@ def _votes_out(verb: argparse.ArgumentParser) -> None:
         "--ties", choices=("drop", "half"), default="drop", help="of preferences: left out, or p_chosen 0.5"
     )
     verb.add_argument(
+        "--dimension",
+        default="",
+        metavar="NAME",
+        help="of preferences and kto: what votes say of this dimension of the rubric, not of the whole",
+    )
+    verb.add_argument(
         "--threshold", type=float, default=4.0, help="ratings (1 to 7) from here on are good: kto and sft"
     )
     verb.add_argument(

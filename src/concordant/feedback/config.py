@@ -34,6 +34,10 @@ class FeedbackConfig(Config):
     """Sampling temperature of the candidates."""
     view: Literal["each", "majority", "posterior"] = "posterior"
     """What several votes on a pair become: a row each, their majority, or one row with its Dawid–Skene posterior."""
+    rubric: str = ""
+    """What people are asked, a TOML file as `concordant feedback rubric` prints one; empty = its default."""
+    dimension: str = ""
+    """Learn from what votes say of this dimension of the rubric alone; empty = from what they say on the whole."""
     ties: Literal["drop", "half"] = "drop"
     """What a tie becomes: no pair, or a pair with probability one half."""
 

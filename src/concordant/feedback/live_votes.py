@@ -65,11 +65,17 @@ class LiveVotes:
         return replace(self, votes=tuple(rows), decisions={})
 
 
-def read_live_votes(store: Store, project: str | None = None) -> LiveVotes:
+def read_live_votes(store: Store, project: str | None = None, dimension: str = "") -> LiveVotes:
     """The live verdicts with their prompts and completions, in four queries at one moment of the store.
 
     They are those of one project (id), or of all whose votes are for training: what stages of a run learn from.
+    With `dimension` they are `of_dimension`.
     """
+    live = _read(store, project)
+    return of_dimension(live, dimension) if dimension else live
+
+
+def _read(store: Store, project: str | None) -> LiveVotes:
     with store.reading() as connection:
         judged = exists().where(vote.c.task == task.c.id, vote.c.type.in_(VERDICT_TYPES), LIVE)
         tasks = select(task.c.id).where(judged, of_project(project))
@@ -106,9 +112,14 @@ def digest(store: Store) -> str:
 
 def of_dimension(live: LiveVotes, name: str) -> LiveVotes:
     """What the votes say of one dimension of their rubrics alone, as if nothing else had been asked."""
-    votes = [(one, dimension_payload(one.payload, name, live.members[one.task_id])) for one in live.votes]
-    rows = tuple(replace(one, payload=payload) for one, payload in votes if payload is not None)
-    return replace(live, votes=rows, decisions={})
+
+    def said(one: LiveVote) -> list[LiveVote]:
+        payload = dimension_payload(one.payload, name, live.members[one.task_id])
+        return [] if payload is None else [replace(one, payload=payload)]
+
+    votes = tuple(row for one in live.votes for row in said(one))
+    decisions = {task_id: row for task_id, one in live.decisions.items() for row in said(one)}
+    return replace(live, votes=votes, decisions=decisions)
 
 
 def written(store: Store) -> dict[str, Demonstration]:

@@ -251,6 +251,27 @@ class Store:
                 audit(connection, "ask again", "task", {"n": len(tasks)}, self._clock())
         return len(tasks)
 
+    def ask_under(
+        self, rubric: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], project: str
+    ) -> int:
+        """Ask the same of one labeler under another rubric; `tasks` as in `ask_again`. Returns how many are new."""
+        asked = self.comparisons(list(tasks))
+        with self.reading() as connection:
+            kinds = {
+                row.id: row.kind
+                for some in chunks(list(tasks))
+                for row in connection.execute(
+                    select(schema.task.c.id, schema.task.c.kind).where(schema.task.c.id.in_(some))
+                )
+            }
+        added = 0
+        for (key, why), (_, completions) in zip(tasks.items(), asked, strict=True):
+            if kinds[key] in COMPARED:
+                group = [one.id for one in completions]
+                made = self.create_tasks(kinds[key], [group], policy=why, rubric=rubric, project=project)
+                added += made.added
+        return added
+
     # Who judges
 
     def add_labeler(self, name: str, kind: str, settings: Mapping[str, Any] | None = None) -> str:

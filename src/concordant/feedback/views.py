@@ -11,9 +11,9 @@ from typing import Literal, get_args
 from concordant.data.types import Demonstration, Judgement, Preference
 from concordant.errors import UserError
 from concordant.feedback.aggregation.dawid_skene import dawid_skene, pair_votes
-from concordant.feedback.live_votes import LiveVote, LiveVotes, of_dimension, read_live_votes, written
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes, written
 from concordant.feedback.store import Store
-from concordant.feedback.votes import Verdict, endorsed, opinions, revision, verdicts
+from concordant.feedback.votes import Verdict, endorsed, opinions, refused, revision, verdicts
 
 Mode = Literal["each", "majority", "posterior"]
 Ties = Literal["drop", "half"]
@@ -32,9 +32,11 @@ class PreferenceView:
     erased: int = 0  # pairs with a text whose author was erased: left out
 
 
-def preferences(store: Store, mode: Mode = "each", ties: Ties = "drop") -> list[Preference]:
+def preferences(
+    store: Store, mode: Mode = "each", ties: Ties = "drop", dimension: str = ""
+) -> list[Preference]:
     """The preferences of `view_preferences`, without its counts."""
-    return view_preferences(store, mode, ties).preferences
+    return view_preferences(store, mode, ties, dimension).preferences
 
 
 def view_preferences(
@@ -54,8 +56,7 @@ def view_preferences(
     dimension: takes what the votes say of this dimension of their rubric in place of what they say overall, as
     Llama 2 keeps helpfulness and safety apart (arXiv:2307.09288, section 3.2).
     """
-    live = read_live_votes(store)
-    return preferences_of(of_dimension(live.deciding, dimension) if dimension else live, mode, ties)
+    return preferences_of(read_live_votes(store, dimension=dimension), mode, ties)
 
 
 def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") -> PreferenceView:
@@ -79,14 +80,15 @@ def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") ->
     return PreferenceView(rows, len(live.votes), tied, both_bad, erased)
 
 
-def judgements(store: Store, threshold: float = DESIRABLE) -> list[Judgement]:
+def judgements(store: Store, threshold: float = DESIRABLE, dimension: str = "") -> list[Judgement]:
     """Completions called good or bad by the live votes, in the order in which their tasks were created.
 
     A rating of `threshold` or more speaks for its completion; `opinions` has what the other votes say. What
     one vote says of a completion is added up: of a ranking the best comes out desirable, the worst
     undesirable, each by how many it stands above and below, and what stands in the middle says nothing.
+    `dimension` as in `view_preferences`.
     """
-    return judgements_of(read_live_votes(store), threshold)
+    return judgements_of(read_live_votes(store, dimension=dimension), threshold)
 
 
 def judgements_of(live: LiveVotes, threshold: float = DESIRABLE) -> list[Judgement]:
@@ -110,41 +112,60 @@ class DemonstrationView:
     """Demonstrations and the count of what was left out."""
 
     demonstrations: list[Demonstration]
+    tasks: list[str]  # the task of each; "" for what came as written
     written: int  # of them, written by people
-    unacceptable: int  # written, kept or ranked first, and called unacceptable or both bad by some vote
+    unacceptable: int  # called unacceptable or both bad by some vote
     erased: int = 0  # their author was erased, and their text with them
 
 
-def demonstrations(store: Store) -> DemonstrationView:
-    """Completions to imitate: what people wrote, then what an editor left as it is or a ranking has in its top tier.
+def demonstrations(store: Store, threshold: float = DESIRABLE) -> DemonstrationView:
+    """Completions to imitate: what people wrote, then, in the order of the tasks, what the votes on one put first.
 
-    Each completion once: by the order in which it was written, then of tasks. One that any live vote calls
-    unacceptable, or both bad, is left out and counted. A pair says which side is better, not that it is good:
-    pairs add nothing.
+    Of a comparison that is what stands above most of its rivals, counted over its votes with ties as half; of
+    ratings what they call good on the whole; of an edit the answer that was left as it is. Each completion
+    once. One that any live vote calls unacceptable, or both bad, is left out and counted.
     """
-    live = read_live_votes(store).deciding
-    top: dict[str, str] = {}  # completion -> task
-    texts: dict[str, str] = {}  # the same of what was written in answer to one
-    bad: set[str] = set()
+    return demonstrations_of(read_live_votes(store), written(store), threshold)
+
+
+def demonstrations_of(
+    live: LiveVotes, came_written: Mapping[str, Demonstration], threshold: float = DESIRABLE
+) -> DemonstrationView:
+    """The demonstrations of these votes, and of what came written; see `demonstrations`."""
+    live = live.deciding
+    by_task: dict[str, list[LiveVote]] = defaultdict(list)
     for one in live.votes:
-        if one.payload["type"] == "ranking":
-            top |= {key: one.task_id for key in one.payload["tiers"][0] if key not in top}
-        if (good := endorsed(one.payload)) is not None:
-            (top if one.payload.get("accept") else texts).setdefault(good, one.task_id)
-        bad.update(one.payload.get("unacceptable", ()))
-        if one.payload.get("verdict") == "both_bad":
-            bad.update(live.members[one.task_id])
-    rows = written(store) | _imitable(live, texts)
-    people = len(rows.keys() - bad - live.erased)
-    rows |= _imitable(live, {key: task for key, task in top.items() if key not in rows})
-    gone = rows.keys() & live.erased
-    kept = [row for key, row in rows.items() if key not in bad | gone]
-    return DemonstrationView(kept, people, len(rows) - len(kept) - len(gone), len(gone))
+        by_task[one.task_id].append(one)
+    task_of = dict.fromkeys(came_written, "")
+    for one in live.votes:
+        if (good := endorsed(one.payload)) is not None and not one.payload.get("accept"):
+            task_of.setdefault(good, one.task_id)
+    people = set(task_of)
+    for task_id, votes in by_task.items():
+        for key in _first(replace(live, votes=tuple(votes)), task_id, threshold):
+            task_of.setdefault(key, task_id)
+    bad = {key for one in live.votes for key in refused(one.payload, live.members[one.task_id])}
+    kept = {key: task_id for key, task_id in task_of.items() if key not in bad | live.erased}
+    rows = [
+        Demonstration(live.prompts[task_id], live.completions[key]) if task_id else came_written[key]
+        for key, task_id in kept.items()
+    ]
+    gone = len(task_of.keys() & live.erased)
+    out = len(task_of) - len(kept) - gone
+    return DemonstrationView(rows, list(kept.values()), len(people & kept.keys()), out, gone)
 
 
-def _imitable(live: LiveVotes, tasks: Mapping[str, str]) -> dict[str, Demonstration]:
-    """Demonstrations of completions, given as completion -> task."""
-    return {key: Demonstration(live.prompts[task], live.completions[key]) for key, task in tasks.items()}
+def _first(live: LiveVotes, task_id: str, threshold: float) -> list[str]:
+    """What the votes on one task put first among what it shows."""
+    if all(one.payload["type"] == "rating" for one in live.votes):
+        net: dict[str, float] = defaultdict(float)
+        for judged in judgements_of(live, threshold):
+            net[judged.completion.id] += judged.weight if judged.desirable else -judged.weight
+        return [key for key, lean in net.items() if lean > 0]
+    accepted = [one.payload["parent"] for one in live.votes if one.payload.get("accept")]
+    shares = standings(live, {task_id})
+    most = max(shares.values(), default=0.0)
+    return accepted + [key for key, share in shares.items() if share == most > 0.5]
 
 
 def standings(live: LiveVotes, tasks: Collection[str]) -> dict[str, float]:

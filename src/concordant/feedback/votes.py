@@ -316,12 +316,18 @@ def opinions(payload: Payload, completions: Sequence[str], threshold: float) -> 
         if (revised := revision(payload)) is not None:
             yield Opinion(revised.worse, False)
         return
-    bad = completions if payload.get("verdict") == "both_bad" else payload.get("unacceptable", ())
+    bad = refused(payload, completions)
     weight = payload.get("weight", 1.0) * 2 / len(completions)
     yield from (Opinion(key, False, weight) for key in completions if key in bad)
     for said in verdicts(payload, completions):
         sides = ((said.better, True), (said.worse, False)) if said.decided else ()
         yield from (Opinion(key, good, said.weight) for key, good in sides if key not in bad)
+
+
+def refused(payload: Payload, completions: Sequence[str]) -> Sequence[str]:
+    """The completions that a vote says will not do."""
+    both_bad = payload.get("verdict") == "both_bad"
+    return completions if both_bad else list(payload.get("unacceptable", ()))
 
 
 def dimension_payload(payload: Payload, name: str, completions: Sequence[str]) -> Payload | None:

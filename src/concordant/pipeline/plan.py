@@ -58,17 +58,17 @@ STAGES: Mapping[str, Stage] = {
     "reward": Stage(
         lambda recipe: recipe.reward,
         inputs=("base", "sft", "feedback"),
-        reads=("reward", "feedback.view", *ROWS),
+        reads=("reward", "feedback.view", "feedback.dimension", *ROWS),
     ),
     "policy": Stage(
         lambda recipe: recipe.policy,
         inputs=("base", "sft", "feedback", "reward"),
-        reads=("policy", "feedback.view", *PROMPTS, *ROWS),
+        reads=("policy", "feedback.view", "feedback.dimension", *PROMPTS, *ROWS),
     ),
     "evaluate": Stage(
         lambda recipe: recipe.evaluate,
         inputs=("base", "sft", "feedback", "reward", "policy"),
-        reads=("evaluate", "feedback.view", *PROMPTS, *ROWS),
+        reads=("evaluate", "feedback.view", "feedback.dimension", *PROMPTS, *ROWS),
     ),
 }
 
@@ -152,8 +152,10 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = (values[section] or {}).get(name) if name else values[section]
     if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
         source, most = found["feedback"].pop("source"), found["feedback"].pop("most_votes")
-        for name in ("people", "url", "view"):
+        for name in ("people", "url", "view", "dimension", "rubric"):
             del found["feedback"][name]
+        rubric = recipe.feedback.rubric
+        found["feedback"] |= {"rubric": content_fingerprint(root / rubric)} if rubric else {}
         found["feedback"] |= {"source": source} if source == "human" else {}
         found["feedback"] |= {"most_votes": most} if most else {}
     if "policy" in stage.reads and isinstance(recipe.policy, ScoredConfig):

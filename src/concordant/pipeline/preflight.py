@@ -38,6 +38,11 @@ def check_recipe(recipe: Recipe) -> None:
             expected="an address without one",
             fix="put it into ~/.pgpass or the variable PGPASSWORD, which PostgreSQL reads by itself",
         )
+    if recipe.feedback.rubric:
+        from concordant.feedback.rubric import read_rubric
+
+        with located("feedback.rubric"):
+            read_rubric(Path(recipe.data_root) / recipe.feedback.rubric)
     _check_model(recipe)
     _check_data(recipe)
     _check_policy(recipe)

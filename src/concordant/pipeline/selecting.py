@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +44,19 @@ class Judged:
 
 
 def ask_again(
-    store: Store, project: str, n: int, selector: Selector, *, recipe: Recipe | None, run_folder: Path | None
+    store: Store,
+    project: str,
+    n: int,
+    selector: Selector,
+    *,
+    recipe: Recipe | None,
+    run_folder: Path | None,
+    rubric: Mapping[str, Any] | None = None,
 ) -> int:
     """Want one more labeler for up to `n` answered tasks of a project; returns for how many.
 
-    What the selector said and how probable the choice was is kept with the task. Errors: UserError where the
+    What the selector said and how probable the choice was is kept with the task. Under another `rubric` the
+    same answers are another question, so that the votes there are keep theirs. Errors: UserError where the
     selector needs a reward model and the run has none.
     """
     tasks = store.answered(project)
@@ -65,7 +73,7 @@ def ask_again(
         candidates = judged_by_the_run(store, tasks, recipe, run_folder, members=members, seed=seed)
     chosen = choose(candidates, n, selector, seed=seed)
     why = {tasks[one.index]: {k: v for k, v in asdict(one).items() if k != "index"} for one in chosen}
-    return store.ask_again(why)
+    return store.ask_again(why) if rubric is None else store.ask_under(rubric, why, project)
 
 
 def judged_by_the_run(
@@ -114,7 +122,8 @@ def judged_by_the_run(
 
 
 def _voted(store: Store, recipe: Recipe) -> list[Preference]:
-    rows = preferences(store, recipe.feedback.view, recipe.feedback.ties)
+    settings = recipe.feedback
+    rows = preferences(store, settings.view, settings.ties, settings.dimension)
     if not rows:
         raise UserError(
             "there are no preferences that reward models could disagree about",

@@ -83,6 +83,7 @@ def export_file(arguments: argparse.Namespace, console: Console) -> int:
         mode=arguments.mode,
         ties=arguments.ties,
         threshold=arguments.threshold,
+        dimension=arguments.dimension,
     )
     with Store.open(store_at(arguments.store)) as store:
         project = project_named(store, arguments.project).id if arguments.project else None

@@ -99,4 +99,7 @@ def open_again(store: Store, arguments: argparse.Namespace) -> int:
         recipe_path, words = recipe_of(run_folder)
         recipe = load_recipe(recipe_path, parse_overrides(words))
     n = arguments.more or AGAIN
-    return ask_again(store, DEFAULT_PROJECT, n, arguments.select, recipe=recipe, run_folder=run_folder)
+    rubric = read_rubric(arguments.rubric) if arguments.rubric else None
+    return ask_again(
+        store, DEFAULT_PROJECT, n, arguments.select, recipe=recipe, run_folder=run_folder, rubric=rubric
+    )

@@ -34,6 +34,7 @@ class Settings:
     mode: Mode = "each"  # of preferences: a row per vote, or one per pair by the majority
     ties: Ties = "drop"
     threshold: float = DESIRABLE  # ratings from here on speak for a completion (kto, sft)
+    dimension: str = ""  # of the rubric, whose votes count in place of those on the whole (preferences, kto)
     project: str | None = (
         None  # id; None: all that is for training, and of prompts and raw votes all there are
     )
@@ -118,18 +119,21 @@ def _rows(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
 
 def _preferences(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
     put = LAYOUTS[settings.layout]
-    for one, beside in preference_rows(viewed(store, settings.project), settings.mode, settings.ties):
+    for one, beside in preference_rows(
+        viewed(store, settings.project, settings.dimension), settings.mode, settings.ties
+    ):
         yield one.group, _joined(put(one, settings.turns), beside)
 
 
 def _kto(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for one, beside in kto_rows(viewed(store, settings.project), settings.threshold):
+    for one, beside in kto_rows(viewed(store, settings.project, settings.dimension), settings.threshold):
         yield beside["task"], _joined(trl.judged(one, settings.turns), beside)
 
 
 def _sft(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
-    for prompt, completion, beside in sft_rows(viewed(store, settings.project), settings.threshold):
-        yield beside["task"], _joined(trl.answered(prompt, completion, settings.turns), beside)
+    seen = viewed(store, settings.project, settings.dimension)
+    for one, beside in sft_rows(seen, settings.threshold):
+        yield beside["task"], _joined(trl.answered(one.prompt, one.completion, settings.turns), beside)
 
 
 def _prompts(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:

@@ -12,13 +12,20 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import select
 
-from concordant.data.types import Completion, Judgement, Preference, Prompt
+from concordant.data.types import Demonstration, Judgement, Preference, Prompt
 from concordant.feedback.leasing import prompt_from
-from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes
+from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes, written
 from concordant.feedback.schema import item, labeler, task
 from concordant.feedback.store import Store
-from concordant.feedback.views import DESIRABLE, Mode, Ties, judgements_of, preferences_of, standings
-from concordant.feedback.votes import verdicts
+from concordant.feedback.views import (
+    DESIRABLE,
+    Mode,
+    Ties,
+    demonstrations_of,
+    judgements_of,
+    preferences_of,
+)
+from concordant.feedback.votes import revision, verdicts
 
 Row: TypeAlias = dict[str, Any]
 UNKNOWN = "unknown"
@@ -31,15 +38,17 @@ class Viewed:
     live: LiveVotes
     labelers: Mapping[str, str]  # name by id
     rubrics: Mapping[str, str]  # id by task
+    written: Mapping[str, Demonstration]  # by people and without a task, by id
 
 
-def viewed(store: Store, project: str | None = None) -> Viewed:
+def viewed(store: Store, project: str | None = None, dimension: str = "") -> Viewed:
     """What `preference_rows`, `kto_rows` and `sft_rows` read, of a project (id) or of all that is for training."""
     with store.reading() as connection:
         names = {row.id: row.name for row in connection.execute(select(labeler.c.id, labeler.c.name))}
         rubrics = select(task.c.id, task.c.rubric_version)
         found = {row.id: row.rubric_version for row in connection.execute(rubrics)}
-    return Viewed(read_live_votes(store, project), names, found)
+    came_written = written(store) if project is None else {}
+    return Viewed(read_live_votes(store, project, dimension), names, found, came_written)
 
 
 def preference_rows(seen: Viewed, mode: Mode = "each", ties: Ties = "drop") -> list[tuple[Preference, Row]]:
@@ -62,17 +71,17 @@ def _by_task(votes: Sequence[LiveVote]) -> dict[str, list[LiveVote]]:
 
 def _beside_pair(seen: Viewed, row: Preference, votes: Sequence[LiveVote]) -> Row:
     pair = {row.chosen.id, row.rejected.id}
-    about = [
-        one
-        for one in votes
-        if any(
-            {said.better, said.worse} == pair
-            for said in verdicts(one.payload, seen.live.members[one.task_id])
-        )
-    ]
+    about = [one for one in votes if pair in _pairs(seen, one)]
     orders = [_pair_order(one.shown, row.chosen.id, row.rejected.id) for one in about]
     said = {"p_chosen": row.p_chosen, "margin": row.margin, "weight": row.weight}
     return said | _beside(seen, row.group, row.prompt, about, orders)
+
+
+def _pairs(seen: Viewed, vote: LiveVote) -> list[set[str]]:
+    """The pairs a vote speaks of."""
+    if (revised := revision(vote.payload)) is not None:
+        return [{revised.better, revised.worse}]
+    return [{one.better, one.worse} for one in verdicts(vote.payload, seen.live.members[vote.task_id])]
 
 
 def _pair_order(shown: Sequence[str] | None, chosen: str, rejected: str) -> str:
@@ -86,7 +95,7 @@ def _beside(
 ) -> Row:
     return {
         "task": task_id,
-        "rubric": seen.rubrics[task_id],
+        "rubric": seen.rubrics.get(task_id, ""),
         "labelers": [seen.labelers[one.labeler] for one in votes],
         "order": list(orders),
         "source": prompt.where,
@@ -111,46 +120,16 @@ def _place_shown(shown: Sequence[str] | None, completion: str) -> str:
     return f"{shown.index(completion) + 1} of {len(shown)}"
 
 
-def sft_rows(seen: Viewed, threshold: float = DESIRABLE) -> list[tuple[Prompt, Completion, Row]]:
-    """Completions to imitate, in the order of their tasks.
-
-    Of a comparison: those that most of their rivals stand below, counted over its votes, ties as half, and that
-    nobody called unacceptable. Of ratings: those that the votes on the whole call good.
-    """
+def sft_rows(seen: Viewed, threshold: float = DESIRABLE) -> list[tuple[Demonstration, Row]]:
+    """Each demonstration of the view with the columns beside it."""
+    by_task = _by_task(seen.live.votes)
+    view = demonstrations_of(seen.live, seen.written, threshold)
     rows = []
-    for task_id, votes in _by_task(seen.live.votes).items():
-        live = replace(seen.live, votes=tuple(votes))
-        rated = all(one.payload["type"] == "rating" for one in votes)
-        best = _liked(live, threshold) if rated else _leading(live, task_id)
-        prompt = seen.live.prompts[task_id]
-        for key in seen.live.members[task_id]:
-            if key in best and key not in live.erased:
-                orders = [_place_shown(one.shown, key) for one in votes]
-                beside = _beside(seen, task_id, prompt, votes, orders)
-                rows.append((prompt, seen.live.completions[key], beside))
+    for one, task_id in zip(view.demonstrations, view.tasks, strict=True):
+        votes = by_task.get(task_id, [])
+        orders = [_place_shown(vote.shown, one.completion.id) for vote in votes]
+        rows.append((one, _beside(seen, task_id, one.prompt, votes, orders)))
     return rows
-
-
-def _liked(live: LiveVotes, threshold: float) -> set[str]:
-    net: dict[str, float] = {}
-    for one in judgements_of(live, threshold):
-        key = one.completion.id
-        net[key] = net.get(key, 0.0) + (one.weight if one.desirable else -one.weight)
-    return {key for key, lean in net.items() if lean > 0}
-
-
-def _leading(live: LiveVotes, task_id: str) -> set[str]:
-    shares = standings(live, {task_id})
-    members = live.members[task_id]
-    most = max(shares.values(), default=0.0)
-    bad = {key for one in live.votes for key in _refused(one, members)}
-    return {key for key, share in shares.items() if share == most > 0.5 and key not in bad}
-
-
-def _refused(one: LiveVote, members: Sequence[str]) -> Sequence[str]:
-    """The completions that a vote says will not do."""
-    both = one.payload.get("verdict") == "both_bad"
-    return members if both else one.payload.get("unacceptable", ())
 
 
 def prompts(store: Store, project: str | None = None) -> list[Prompt]:

@@ -19,7 +19,8 @@ from concordant.pipeline.parts.preferences import completion_ids
 def judged_examples(context: Context, limit: int) -> list[Example]:
     """One example per judgement that is not kept out for validation, each with a mismatched completion."""
     with Store.open(context.store) as store:
-        rows = [row for row in judgements(store) if not context.material.validation(row.prompt)]
+        judged = judgements(store, dimension=context.recipe.feedback.dimension)
+        rows = [row for row in judged if not context.material.validation(row.prompt)]
     check_classes(rows, str(context.store))
     # Shuffled, as z is to rest on good and bad answers alike: votes name the better one first.
     random.Random(context.seed("mismatches")).shuffle(rows)

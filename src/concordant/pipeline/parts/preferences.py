@@ -50,12 +50,14 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
 def split_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
     """Training and validation pairs of the run's votes, split by prompt."""
     with Store.open(context.store) as store:
-        rows = preferences(store, context.recipe.feedback.view, context.recipe.feedback.ties)
+        settings = context.recipe.feedback
+        rows = preferences(store, settings.view, settings.ties, settings.dimension)
     if not rows:
         raise UserError(
             "there are no preferences to learn from",
             where=str(context.store),
-            expected="at least one vote that prefers one completion",
+            expected="at least one vote that prefers one completion"
+            + (f" by feedback.dimension {settings.dimension!r}" if settings.dimension else ""),
             fix="set data.preferences, or use a world with simulated labelers",
         )
     sides: tuple[list[Preference], list[Preference]] = ([], [])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from concordant.data.types import Prompt
 from concordant.feedback.imports import import_judgements, import_preferences
 from concordant.feedback.labelers import collect
+from concordant.feedback.rubric import read_rubric
 from concordant.feedback.store import Store
 from concordant.feedback.summary import summarise
 from concordant.files import write_json
@@ -43,6 +45,7 @@ def sample_candidates(context: Context, store: Store) -> None:
     sampler = sampler_of(context, model, completion=settings.completion, temperature=settings.temperature)
     prompts = _repeated(context.material.to_compare(), settings.prompts, context.material.world is not None)
     asked = with_ids(context, prompts, model, settings.completion)
+    rubric = read_rubric(Path(context.recipe.data_root) / settings.rubric) if settings.rubric else None
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
     sampled = context.folder.path / "sampled.json"
     known = read_json(sampled) or {}
@@ -67,7 +70,8 @@ def sample_candidates(context: Context, store: Store) -> None:
                 groups = [ids[i : i + k] for i in range(0, len(ids), k)]
                 kind = "pairwise" if k == 2 else "ranking"
                 more = {"most": settings.most_votes} if settings.most_votes > settings.votes else {}
-                store.create_tasks(kind, groups, need=settings.votes, policy={"selector": "random", **more})
+                policy = {"selector": "random", **more}
+                store.create_tasks(kind, groups, need=settings.votes, policy=policy, rubric=rubric)
             write_json(sampled, {"chunks": number + 1, **context.totals.facts()})
             progress.to(min(len(asked), (number + 1) * CHUNK))
             context.stop.check()
