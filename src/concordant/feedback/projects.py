@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Row, case, func, select
 
 from concordant.errors import UserError
 from concordant.feedback import schema
@@ -33,25 +34,11 @@ class Project:
 
 def projects(store: Store) -> list[Project]:
     """All projects in which somebody is asked something, the oldest first."""
-    task = schema.task
-    counted = (
-        select(
-            task.c.project,
-            func.count().label("tasks"),
-            func.sum(case((task.c.state == "done", 1), else_=0)).label("finished"),
-            func.sum(case((task.c.state == "adjudication", 1), else_=0)).label("disputed"),
-            func.sum(task.c.n_done).label("verdicts"),
-        )
-        .group_by(task.c.project)
-        .subquery()
-    )
-    query = select(schema.project, counted).join(counted, counted.c.project == schema.project.c.id)
+    counts = _counted(store, None)
+    query = select(schema.project).order_by(schema.project.c.created, schema.project.c.id)
     with store.reading() as connection:
-        rows = connection.execute(query.order_by(schema.project.c.created, schema.project.c.id)).all()
-    return [
-        Project(r.id, r.name, r.purpose, r.settings, r.tasks, r.finished, r.disputed, r.verdicts)
-        for r in rows
-    ]
+        rows = connection.execute(query).all()
+    return [_project(row, counts[row.id]) for row in rows if row.id in counts]
 
 
 def project_named(store: Store, name: str) -> Project:
@@ -69,10 +56,52 @@ def project_named(store: Store, name: str) -> Project:
 
 def project_of(store: Store, key: str) -> Project:
     """One project. Errors: UserError where there is none of this id, or nothing is asked in it."""
-    for one in projects(store):
-        if one.id == key:
-            return one
-    raise UserError("there is no such project", where=key, expected="one of those on the first page")
+    counts = _counted(store, key)
+    with store.reading() as connection:
+        row = connection.execute(select(schema.project).where(schema.project.c.id == key)).one_or_none()
+    if row is None or key not in counts:
+        raise UserError("there is no such project", where=key, expected="one of those on the first page")
+    return _project(row, counts[key])
+
+
+def _project(row: Row[Any], counts: Row[Any]) -> Project:
+    said = (counts.tasks, counts.finished, counts.disputed, counts.verdicts)
+    return Project(row.id, row.name, row.purpose, row.settings, *said)
+
+
+Counts = Mapping[str, Row[Any]]
+MANY = 10_000  # tasks from which on a count is kept for a while
+PER_MS = 20  # and for how long: a millisecond for so many tasks, five seconds for 100,000
+_kept: WeakKeyDictionary[Store, dict[str | None, tuple[int, Counts]]] = WeakKeyDictionary()
+
+
+def _counted(store: Store, project: str | None) -> Counts:
+    """Tasks and verdicts of a project, or of each: counted now, or where there are many a moment ago.
+
+    Whoever asks for a question is told how far the project is, and it may not wait for 100,000 tasks to be read.
+    """
+    kept, now = _kept.setdefault(store, {}), store.now()
+    until, counts = kept.get(project, (0, {}))
+    if now >= until:
+        counts = _count(store, project)
+        tasks = sum(row.tasks for row in counts.values())
+        kept[project] = (now + tasks // PER_MS if tasks >= MANY else now, counts)
+    return counts
+
+
+def _count(store: Store, project: str | None) -> Counts:
+    task = schema.task.c
+    query = select(
+        task.project,
+        func.count().label("tasks"),
+        func.sum(case((task.state == "done", 1), else_=0)).label("finished"),
+        func.sum(case((task.state == "adjudication", 1), else_=0)).label("disputed"),
+        func.sum(task.n_done).label("verdicts"),
+    )
+    if project is not None:
+        query = query.where(task.project == project)
+    with store.reading() as connection:
+        return {row.project: row for row in connection.execute(query.group_by(task.project))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,51 @@
+"""How far a project is: counted anew where that is cheap, a moment ago where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from test_store import Clock, answer, fill
+
+from concordant.errors import UserError
+from concordant.feedback import projects as module
+from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.projects import project_of, projects
+from concordant.feedback.store import Store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(address: str, clock: Clock) -> Iterator[Store]:
+    with Store.open(address, clock=clock) as opened:
+        yield opened
+
+
+def test_projects_with_few_tasks_are_counted_each_time(store: Store) -> None:
+    fill(store, 5)
+    ada = store.add_labeler("ada", "human")
+    for finished in range(4):
+        assert project_of(store, DEFAULT_PROJECT).finished == finished
+        assert [one.finished for one in projects(store)] == [finished]
+        answer(store, ada)
+    assert project_of(store, DEFAULT_PROJECT) == projects(store)[0]
+    with pytest.raises(UserError, match="no such project"):
+        project_of(store, store.add_project("nobody is asked anything here"))
+
+
+def test_the_count_of_many_tasks_is_kept_for_a_while(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY", 40)
+    fill(store, 40)
+    ada = store.add_labeler("ada", "human")
+    assert project_of(store, DEFAULT_PROJECT).finished == 0
+    answer(store, ada)
+    clock.now += 40 // module.PER_MS - 1
+    assert project_of(store, DEFAULT_PROJECT).finished == 0
+    clock.now += 1
+    assert project_of(store, DEFAULT_PROJECT).finished == 1
