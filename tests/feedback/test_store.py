@@ -74,6 +74,16 @@ def test_settings_of_every_connection(tmp_path: Path) -> None:
     assert found == ["wal", 1, 1, 5000]
 
 
+def test_a_reader_sees_one_moment(store: Store) -> None:
+    count = text("SELECT count(*) FROM task")
+    with store.reading() as connection:
+        before = connection.scalar(count)
+        fill(store, 3)
+        assert connection.scalar(count) == before
+    with store.reading() as connection:
+        assert connection.scalar(count) == 3
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -76,6 +76,13 @@ def along_indexes(engine: Engine) -> Engine:
     return other
 
 
+def at_one_moment(engine: Engine) -> Engine:
+    """The same connections for transactions that only read, and see the store as it was at their first statement."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine.execution_options(read_only=True)
+
+
 def without_transaction(engine: Engine) -> Engine:
     """The same connections for statements that stand alone."""
     if engine.dialect.name == "postgresql":

@@ -17,7 +17,14 @@ from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known
-from concordant.feedback.engine import along_indexes, connect, database_errors, turn, without_transaction
+from concordant.feedback.engine import (
+    along_indexes,
+    at_one_moment,
+    connect,
+    database_errors,
+    turn,
+    without_transaction,
+)
 from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
 from concordant.feedback.leasing import (
@@ -56,7 +63,7 @@ class Store:
 
     def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
         self._engine = engine
-        self._reader = engine.execution_options(read_only=True)
+        self._reader = at_one_moment(engine)
         self._writer = along_indexes(engine)
         self._lookup = without_transaction(self._writer)
         self._clock = clock
