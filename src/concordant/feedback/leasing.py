@@ -171,7 +171,8 @@ def hand_in(
             (RETURN, {"tokens": [one.token for one in new.values()]}),
             (RECOUNT, {"tasks": [row["task"] for row in rows]}),
         )
-        settle(connection, [row.task for row in held.values() if row.policy.get("most")])
+        answered = [held[one.token] for one in new.values()]
+        settle(connection, [row.task for row in answered if row.policy.get("most")])
     return [receipts[one.key] for one in submissions]
 
 
