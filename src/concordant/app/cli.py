@@ -242,6 +242,12 @@ def _label(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --compare: labelers for each pair (default: 1)",
     )
+    command.add_argument(
+        "--durability",
+        choices=("normal", "full"),
+        default=None,
+        help="votes survive a killed server, or a power cut too (default: as the run's recipe says, or normal)",
+    )
     command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
     command.add_argument(
         "--share",

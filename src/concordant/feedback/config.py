@@ -14,6 +14,8 @@ class FeedbackConfig(Config):
 
     url: str = Field("", pattern=r"^$|^postgresql(\+psycopg)?://")
     """Address of the store in an empty PostgreSQL database; empty = feedback.sqlite of the run. No password here."""
+    durability: Literal["normal", "full"] = "normal"
+    """Votes survive a killed program (normal), or a power cut too, with a wait for the disk at every commit (full)."""
     source: Literal["simulated", "human", "human+simulated"] = "simulated"
     """Who is asked: simulated labelers, people (the run stops until they have answered), or both."""
     people: int = Field(0, ge=0)

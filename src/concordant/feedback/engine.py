@@ -11,18 +11,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError
 
 from concordant.errors import UserError
+from concordant.feedback.mounts import network_file_system
 
 try:
     import fcntl
 except ImportError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
+
+Durability = Literal["normal", "full"]
 
 EXPECTED = "an SQLite file (a path, or sqlite:///path), or postgresql+psycopg://user@host/database"
 
@@ -52,18 +55,28 @@ def place(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=True)
 
 
-def connect(address: str | Path) -> Engine:
-    """An engine on the database at `address`, with every connection set up for several writers."""
+def connect(address: str | Path, durability: Durability = "normal") -> Engine:
+    """An engine on the database at `address`, with every connection set up for several writers.
+
+    durability: whether a commit survives the machine losing power, or only this program being killed. "full" waits
+    for the disk at every commit; "normal" leaves that to SQLite's checkpoints, and to the server's own setting on
+    PostgreSQL. Errors: UserError for an address that cannot hold a store, such as a file on a network share.
+    """
+    if durability not in get_args(Durability):
+        raise UserError(f"a durability {durability!r}", expected=", ".join(get_args(Durability)))
     url = address_of(address)
     if url.get_backend_name() == "sqlite":
+        _refuse_network(Path(str(url.database)))
         engine = create_engine(url, json_serializer=_dump)
         event.listen(engine, "connect", _settings)
+        if durability == "full":
+            event.listen(engine, "connect", _settings_full)
         event.listen(engine, "begin", _begin)
         return engine
-    return _postgresql(url)
+    return _postgresql(url, durability)
 
 
-def along_indexes(engine: Engine) -> Engine:
+def along_indexes(engine: Engine, durability: Durability) -> Engine:
     """The same database for transactions that look at a few rows of large tables.
 
     What PostgreSQL believes of a queue that changes all the time is never true for long, and where it guesses
@@ -71,7 +84,7 @@ def along_indexes(engine: Engine) -> Engine:
     """
     if engine.dialect.name != "postgresql":
         return engine
-    other = _postgresql(engine.url)
+    other = _postgresql(engine.url, durability)
     event.listen(other, "connect", _walk)
     return other
 
@@ -97,9 +110,10 @@ def _walk(connection: Any, _record: object) -> None:
     connection.commit()
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, durability: Durability) -> Engine:
+    waits = {"options": "-c synchronous_commit=on"} if durability == "full" else {}
     try:
-        engine = create_engine(url, json_serializer=_dump)
+        engine = create_engine(url, json_serializer=_dump, connect_args=waits)
     except ModuleNotFoundError as error:
         raise UserError(
             "the driver for PostgreSQL is not installed",
@@ -135,6 +149,21 @@ def turn(engine: Engine) -> Iterator[None]:
             queue = line.enter_context(open(f"{engine.url.database}-turn", "a"))
             fcntl.flock(queue, fcntl.LOCK_EX)
         yield
+
+
+def _refuse_network(path: Path) -> None:
+    kind = network_file_system(path)
+    if kind is not None:
+        raise UserError(
+            f"the feedback store cannot live on a network file system ({kind})",
+            where=str(path),
+            expected="a disk of this machine: two machines would write over each other's votes",
+            fix="put the run on a local disk, or keep its votes in PostgreSQL (feedback.url)",
+        )
+
+
+def _settings_full(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _settings(connection: Any, _record: object) -> None:

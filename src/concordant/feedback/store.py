@@ -18,6 +18,7 @@ from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.database import audit, chunks, insert_missing, known
 from concordant.feedback.engine import (
+    Durability,
     along_indexes,
     at_one_moment,
     connect,
@@ -58,26 +59,30 @@ class Unfinished:
 class Store:
     """Prompts, completions, tasks, leases and votes. Open one with `Store.open`.
 
-    Every method is one transaction; what it returned is on disk. Adding what is already there adds nothing.
+    Every method is one transaction; what it returned survives the end of the program. Adding what is already
+    there adds nothing.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, writer: Engine, clock: Callable[[], int]) -> None:
         self._engine = engine
         self._reader = at_one_moment(engine)
-        self._writer = along_indexes(engine)
+        self._writer = writer
         self._lookup = without_transaction(self._writer)
         self._clock = clock
 
     @classmethod
-    def open(cls, address: str | Path, *, clock: Callable[[], int] = now_ms) -> Store:
+    def open(
+        cls, address: str | Path, *, durability: Durability = "normal", clock: Callable[[], int] = now_ms
+    ) -> Store:
         """The store at `address`, a file or a database, made if it is not there; `clock` tells UTC ms.
 
-        Errors: UserError for an address that cannot hold a store, or a store of another layout.
+        With `durability` "full" what a method returned survives a power cut. Errors: UserError for an address
+        that cannot hold a store, or a store of another layout.
         """
-        engine = connect(address)
+        engine = connect(address, durability)
         with database_errors(engine), turn(engine), engine.begin() as connection:
             prepare(connection, engine, clock())
-        return cls(engine, clock)
+        return cls(engine, along_indexes(engine, durability), clock)
 
     def now(self) -> int:
         """UTC ms, as the store's clock tells."""

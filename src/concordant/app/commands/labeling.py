@@ -12,6 +12,7 @@ from rich.console import Console
 from concordant.app.commands.judging import compare_stages
 from concordant.app.runs import recipe_of, store_at
 from concordant.errors import UserError
+from concordant.feedback.engine import Durability
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.projects import projects
 from concordant.feedback.questions import ask_more
@@ -37,7 +38,7 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
     address = store_at(arguments.store)
     host = "0.0.0.0" if arguments.share else "127.0.0.1"
     port = arguments.port or free_port(host)
-    with Store.open(address) as store:
+    with Store.open(address, durability=arguments.durability or _durability(arguments.store)) as store:
         if arguments.compare:
             compare_stages(store, arguments, console)
         app, link = application(store, arguments, port)
@@ -51,6 +52,14 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
         console.print("Votes are kept as they come. Ctrl-C ends the server.", highlight=False)
         serve(app, host, port)
     return 0
+
+
+def _durability(store: str) -> Durability:
+    """What the recipe of a run says; of a store by itself nobody says anything."""
+    if not (Path(store) / "run.json").is_file():
+        return "normal"
+    recipe_path, words = recipe_of(Path(store))
+    return load_recipe(recipe_path, parse_overrides(words)).feedback.durability
 
 
 def application(store: Store, arguments: argparse.Namespace, port: int) -> tuple[FastAPI, str]:

@@ -24,7 +24,7 @@ CHUNK = 512  # prompts sampled and stored together; an interrupted stage goes on
 
 def run(context: Context) -> dict[str, Any]:
     """Fill the run's feedback store."""
-    with Store.open(context.store) as store:
+    with Store.open(context.store, durability=context.recipe.feedback.durability) as store:
         pairs, judged = context.material.preferences(), context.material.judgements()
         if pairs or judged:
             with context.timed("store"):
