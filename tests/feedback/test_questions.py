@@ -156,7 +156,11 @@ def ask(store: Store, folder: Path, rows: list[Any] = ROWS, **more: Any) -> Aske
 def test_questions_become_tasks_of_a_project(store: Store, tmp_path: Path) -> None:
     asked = ask(store, tmp_path, votes=2, most_votes=4)
     assert (asked.tasks, asked.repeated, asked.known, asked.dropped) == (4, 1, 1, 2)
-    assert asked.counts == {"identical": 1, "alike": 1, "number": 1}
+    assert [(one.where[-1], one.kind) for one in asked.problems] == [
+        ("4", "identical"),
+        ("5", "alike"),
+        ("7", "number"),
+    ]
     with store.reading() as connection:
         rows = connection.execute(select(schema.task).where(schema.task.c.project == asked.project)).all()
     assert sorted(row.kind for row in rows) == ["pairwise", "ranking", "ranking", "rating"]

@@ -59,6 +59,12 @@ def questions(
     return made
 
 
+def answered(store: Store, project: str, n: int, *, after: int = 0) -> list[Answered]:
+    """Up to `n` questions of a project (id) that have an answer, `after` so many, the newest first."""
+    task = schema.task.c
+    return questions(store, (task.project == project) & (task.n_done > 0), n, after=after, newest=True)
+
+
 def members(connection: Connection, task: str) -> list[Completion]:
     """The completions of a task (id), in the order in which they were given."""
     member, completion = schema.task_completion.c, schema.completion.c

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -13,8 +13,11 @@ from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, store
 from concordant.feedback.accounts import accounts
 from concordant.feedback.answered import Answered
 from concordant.feedback.disputes import disputes
-from concordant.feedback.projects import done_by, project_of, projects
+from concordant.feedback.ids import content_id
+from concordant.feedback.project_settings import config_of
+from concordant.feedback.projects import Project, done_by, project_of, projects
 from concordant.feedback.standing import standing
+from concordant.feedback.versus import is_versus, result
 from concordant.feedback.votes import Payload
 
 router = APIRouter(include_in_schema=False)
@@ -38,7 +41,13 @@ def label(request: Request, account: Labeler, project: Key) -> Response:
     one = project_of(store, project)
     if not account.settings.get("practised") and one.purpose != "practice":
         return RedirectResponse(f"{request.app.url_path_for('welcome')}?then={one.id}", status_code=303)
-    return page(request, "label.html.j2", account=account, project=one, then="")
+    return page(request, "label.html.j2", account=account, project=one, then="", **_instructions(one))
+
+
+def _instructions(project: Project) -> dict[str, Any]:
+    """What a lead has written for labelers, and what tells it from an earlier text."""
+    text = config_of(project.settings).instructions.strip()
+    return {"instructions": text, "edition": content_id(text) if text else ""}
 
 
 @router.get("/welcome", name="welcome")
@@ -52,7 +61,7 @@ def welcome(request: Request, account: Labeler, then: Then = "") -> HTMLResponse
 def practice(request: Request, account: Labeler, then: Then = "") -> HTMLResponse:
     """The exercises."""
     one = project_of(store_of(request), request.app.state.practice)
-    return page(request, "label.html.j2", account=account, project=one, then=then)
+    return page(request, "label.html.j2", account=account, project=one, then=then, **_instructions(one))
 
 
 @router.get("/progress/{project}", name="progress")
@@ -62,7 +71,8 @@ def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
     one = project_of(store, project)
     found = standing(store, project)
     rows = labeler_rows(store, project)
-    return page(request, "progress.html.j2", account=account, project=one, standing=found, rows=rows)
+    won = result(store, project) if is_versus(one.settings) else None
+    return page(request, "progress.html.j2", account=account, project=one, standing=found, rows=rows, won=won)
 
 
 @router.get("/disputes/{project}", name="disputes")

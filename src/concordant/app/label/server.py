@@ -18,6 +18,8 @@ from starlette.staticfiles import StaticFiles
 
 from concordant import __version__
 from concordant.app.label import api, pages
+from concordant.app.label.leading import api as leading_api
+from concordant.app.label.leading import pages as leading_pages
 from concordant.app.web import login
 from concordant.app.web.pages import page
 from concordant.app.web.security import Guard, Limit
@@ -46,8 +48,8 @@ def create_app(
     app.state.limits = (Limit(5, 60.0), Limit(30, 60.0))
     app.state.practice = add_practice(store)
     app.include_router(login.router)
-    app.include_router(pages.router)
-    app.include_router(api.router)
+    for router in (pages.router, leading_pages.router, api.router, leading_api.router):
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=APP / "label" / "static"), name="static")
     app.mount("/web", StaticFiles(directory=APP / "web" / "static"), name="web")
     app.add_exception_handler(UserError, _user_error)

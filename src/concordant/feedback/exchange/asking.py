@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -91,6 +92,7 @@ def ask_questions(store: Store, read: QuestionsRead, request: Request, labeler: 
                 add_known(store, project, group, better, one.why, rubric=DEFAULT_RUBRIC, labeler=labeler)
                 known += 1
     repeated = sum(map(len, by_kind.values())) - tasks - known
+    problems.sort(key=lambda one: [int(n) for n in re.findall(r"\d+", one.where.removeprefix(read.source))])
     return Asked(project, tasks, repeated, known, tuple(problems))
 
 

@@ -10,12 +10,13 @@ export class Refused extends Error {
   }
 }
 
-/** Send `body` as JSON and return the answer; throws Refused, or TypeError where no answer came. */
+/** Send `body` as JSON, or a file as it is, and return the answer; throws Refused, or TypeError where no answer came. */
 export async function send(method, path, body) {
+  const file = body instanceof Blob;
   const answer = await fetch(path, {
     method,
-    headers: { "content-type": "application/json", "x-csrf-token": csrf },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    headers: { "content-type": file ? "application/octet-stream" : "application/json", "x-csrf-token": csrf },
+    body: body === undefined || file ? body : JSON.stringify(body),
     credentials: "same-origin",
   });
   const text = await answer.text();

@@ -1,4 +1,4 @@
-// A lead decides what labelers could not agree on.
+// A lead decides what labelers could not agree on, and which answers are known.
 
 import { send } from "./api.js";
 
@@ -14,14 +14,17 @@ function payloadOf(section, button) {
 
 for (const section of document.querySelectorAll(".dispute")) {
   const said = section.querySelector("[role=status]");
+  const known = section.querySelector(".known");
   section.addEventListener("click", async (event) => {
     const button = event.target.closest("button");
     if (!button) return;
     try {
       const reason = section.querySelector(".reason").value;
-      await send("POST", section.dataset.api, { payload: payloadOf(section, button), reason });
+      const path = known?.checked ? section.dataset.known : section.dataset.api;
+      await send("POST", path, { payload: payloadOf(section, button), reason });
       for (const one of section.querySelectorAll("button, input")) one.disabled = true;
-      said.textContent = `Decided: ${button.textContent.toLowerCase()}`;
+      button.closest(".answer")?.classList.add("chosen");
+      said.textContent = section.dataset.done ?? `Decided: ${button.textContent.toLowerCase()}${known?.checked ? ", asked of everybody" : ""}`;
     } catch (error) {
       said.textContent = error.message;
     }

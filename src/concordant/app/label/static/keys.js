@@ -16,6 +16,7 @@ export const ACTIONS = {
   why: { key: "r", says: "write down a reason" },
   skip: { key: "s", says: "skip this question" },
   flag: { key: "f", says: "something is wrong with this question" },
+  instructions: { key: "i", says: "read the instructions of this project" },
   help: { key: "?", says: "show and change the keys" },
 };
 

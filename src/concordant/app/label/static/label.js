@@ -3,6 +3,7 @@
 import { Refused, send } from "./api.js";
 import { Clock } from "./clock.js";
 import { button, make, rendered } from "./dom.js";
+import { firstInstructions, showInstructions } from "./instructions.js";
 import { ACTIONS, Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { KINDS } from "./questions.js";
@@ -125,6 +126,7 @@ function newKey() {
 
 function act(action, event = {}) {
   if (action === "help") return help();
+  if (action === "instructions") return showInstructions();
   if (action === "undo") return undo();
   if (app.querySelector(".lesson")) return action === "submit" ? next() : false;
   if (!state.current) return false;
@@ -305,6 +307,7 @@ async function begin() {
     for (const one of [state.current, ...state.queue].filter(Boolean)) send("POST", `/api/leases/${one.token}/heartbeat`).catch(() => {});
   }, HEARTBEAT);
   addEventListener("beforeunload", (event) => { if (document.getElementById("unsent").textContent.includes("unsent")) event.preventDefault(); });
+  if (!practice) await firstInstructions(project);
   await refill();
 }
 
