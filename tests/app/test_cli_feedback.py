@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from concordant.feedback.known import known_answers
 from concordant.feedback.live_votes import digest
 from concordant.feedback.projects import project_named
 from concordant.feedback.store import Store
@@ -131,6 +132,10 @@ def test_questions_are_asked_and_what_is_none_is_said(tmp_path: Path) -> None:
         (lease,) = opened.lease_many(opened.add_labeler("ada", "human"), 5, project=project.id)
         winner = lease.comparison.completions[0].id
         opened.submit(lease.token, "k", Vote(lease.comparison.task_id, prefer(winner)))
+        (known,) = known_answers(opened, project.id)
+        (lease,) = opened.lease_many(opened.add_labeler("ada", "human"), 1, among=[known.question.task])
+        opened.submit(lease.token, "l", Vote(lease.comparison.task_id, prefer(known.better)))
+    assert "known answers given by ada" in concordant("feedback", "agreement", store).out
     out = tmp_path / "out.jsonl"
     assert "has no rows" in concordant("feedback", "export", store, out).err, "nothing of it is for training"
     done = concordant("feedback", "export", store, out, "--project", "mine")

@@ -161,6 +161,8 @@ def test_a_known_answer_is_made_met_and_withdrawn(site: Site) -> None:
     card.locator(".answer", has_text="answer 1").get_by_role("button").click()
     expect(card.locator("[role=status]")).to_have_text("Asked of everybody from now on")
     (known,) = known_answers(site.store, DEFAULT_PROJECT)
+    lead.reload()
+    expect(card).to_contain_text("This answer is known already")
     page = site.visit(site.account("ada"))
     begin(site, page)
     question = known.question.prompt.text

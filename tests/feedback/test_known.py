@@ -20,6 +20,7 @@ from concordant.feedback.known import (
     known_answers,
     make_known,
     next_leases,
+    origins,
     withdraw,
 )
 from concordant.feedback.layout import DEFAULT_PROJECT
@@ -100,7 +101,7 @@ def test_one_of_so_many_is_known_at_places_that_differ(store: Store) -> None:
                 connection.scalars(select(schema.vote.c.task).where(schema.vote.c.labeler == labeler))
             )
         assert len(voted) == len(set(voted)) == 60
-        assert done_by(store, DEFAULT_PROJECT, labeler) == 60
+        assert done_by(store, DEFAULT_PROJECT, labeler) == (60, sum(said))
     assert orders["ada"] != orders["bob"]
     assert len({at % 5 for at in orders["ada"]}) > 1, "not every fifth"
     assert len(known_answers(store, DEFAULT_PROJECT)) == len(known)
@@ -152,6 +153,7 @@ def test_an_answered_question_becomes_known_and_is_decided(store: Store) -> None
         make_known(store, asked, lead, tie(), "")
     known = make_known(store, asked, lead, prefer(by_text["answer 1"]), "it says more")
     assert asked_for(store, store.project_of_task(known)) == DEFAULT_PROJECT
+    assert origins(store, DEFAULT_PROJECT) == {asked}
     assert [one.chosen.text for one in preferences(store)].count("answer 1") == 1, "learnt from once"
     assert [one.task_id for one in store.unfinished()] == [key for key in (task, other) if key != asked]
     assert not any(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from concordant.errors import UserError
 from concordant.feedback import schema
@@ -218,13 +218,11 @@ def _open_known(connection: Connection, project: str) -> dict[str, Mapping[str, 
     return {row.id: row.expected for row in connection.execute(query)}
 
 
-def known_answered(store: Store, project: str, labeler: str) -> int:
-    """How many questions with a known answer a labeler has behind it in a project (id)."""
-    task, vote = schema.task, schema.vote
-    query = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
+def origins(store: Store, project: str) -> set[str]:
+    """The questions (tasks) of a project (id) whose answer a lead has made a known one."""
     with store.reading() as connection:
-        here = (task.c.project == beside(project)) & (vote.c.labeler == labeler)
-        return connection.scalar(query.where(here, LIVE)) or 0
+        known = _open_known(connection, project).values()
+    return {str(expected["origin"]) for expected in known if "origin" in expected}
 
 
 # What they show

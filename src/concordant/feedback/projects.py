@@ -154,13 +154,15 @@ def answered_by_people(store: Store) -> tuple[int, int, int]:
     return len(answered), len({row.task for row in rows} - answered), every or 0
 
 
-def done_by(store: Store, project: str, labeler: str) -> int:
-    """Live votes of one labeler in a project, skips too: those tasks are behind it, known answers among them."""
+def done_by(store: Store, project: str, labeler: str) -> tuple[int, int]:
+    """Live votes of one labeler in a project, skips too: those tasks are behind it. And how many had a known answer."""
     vote, task = schema.vote, schema.task
-    mine = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
+    mine = select(task.c.project, func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
     here = task.c.project.in_((project, beside(project))) & (vote.c.labeler == labeler)
     with store.reading() as connection:
-        return connection.scalar(mine.where(here, LIVE)) or 0
+        rows = connection.execute(mine.where(here, LIVE).group_by(task.c.project))
+        counts = {row[0]: row[1] for row in rows}
+    return sum(counts.values()), counts.get(beside(project), 0)
 
 
 def _median(values: list[int]) -> float | None:

@@ -13,6 +13,7 @@ from concordant.errors import UserError
 from concordant.feedback.aggregation.influence import Absence
 from concordant.feedback.agreement import Alpha, Rate
 from concordant.feedback.board import Board, board
+from concordant.feedback.known import gold_scores
 from concordant.feedback.standing import fit_project, standing
 from concordant.feedback.store import Store
 
@@ -23,6 +24,7 @@ def agree(arguments: argparse.Namespace, console: Console) -> int:
         found = standing(store)
         labelers = fit_project(store)
         ranked = _board(store, arguments.most)
+        known = gold_scores(store)
     fleiss = "some labelled not everything" if math.isnan(found.fleiss) else f"{found.fleiss:.3f}"
     rows = [
         ("two labelers prefer the same side", _rate(found.figures.raw)),
@@ -35,6 +37,8 @@ def agree(arguments: argparse.Namespace, console: Console) -> int:
     ]
     for one in labelers:
         rows.append((f"reliability of {found.names[one.labeler]}", _reliability(one.rho, one.n, one.flagged)))
+    for labeler, given in known.items():
+        rows.append((f"known answers given by {found.names[labeler]}", _rate(given)))
     rows += ranked if isinstance(ranked, list) else _board_rows(ranked, found.names)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:

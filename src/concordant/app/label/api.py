@@ -25,7 +25,7 @@ from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.agreement import Rate, agreement
 from concordant.feedback.disputes import adjudicate
 from concordant.feedback.erasure import erase
-from concordant.feedback.known import asked_for, below_others, gold_scores, known_answered, next_leases
+from concordant.feedback.known import asked_for, below_others, gold_scores, next_leases
 from concordant.feedback.practice import lesson
 from concordant.feedback.project_settings import config_of
 from concordant.feedback.projects import Project, done_by, project_of, projects, shares
@@ -226,8 +226,7 @@ def progress_of(store: Store, project: Project, account: Account) -> forms.Progr
 
     One's own known answers count as if they were of the project: a number that stood still would give them away.
     """
-    mine = done_by(store, project.id, account.labeler)
-    known = known_answered(store, project.id, account.labeler)
+    mine, known = done_by(store, project.id, account.labeler)
     finished = min(project.tasks, project.finished + known)
     return forms.Progress(mine=mine, finished=finished, tasks=project.tasks)
 

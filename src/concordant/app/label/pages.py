@@ -30,7 +30,7 @@ def home(request: Request, account: Reader) -> HTMLResponse:
     """What there is to do."""
     store = store_of(request)
     found = [one for one in projects(store) if one.purpose in ("training", "evaluation")]
-    mine = {one.id: done_by(store, one.id, account.labeler) for one in found}
+    mine = {one.id: done_by(store, one.id, account.labeler)[0] for one in found}
     return page(request, "home.html.j2", account=account, projects=found, mine=mine)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,6 +15,7 @@ from concordant.data.types import Completion
 from concordant.errors import UserError
 from concordant.feedback import schema
 from concordant.feedback.config import ProjectConfig
+from concordant.feedback.database import chunks
 from concordant.feedback.exchange.questions import OpenQuestion, QuestionsRead
 from concordant.feedback.known import add_known
 from concordant.feedback.layout import DEFAULT_PROJECT
@@ -22,6 +24,7 @@ from concordant.feedback.rubric import DEFAULT_RUBRIC, RATING_RUBRIC
 from concordant.feedback.store import Store
 
 PURPOSES = ("training", "evaluation")  # what people may be asked for
+CHUNK = 1_000  # questions of one transaction: votes that come meanwhile need not wait for a whole file
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,15 @@ def ask_questions(store: Store, read: QuestionsRead, request: Request, labeler: 
     project, config = _project(store, request)
     tasks = known = 0
     for kind, questions in by_kind.items():
-        groups = list(zip(questions, _keep(store, questions), strict=True))
-        tasks += _ask(store, project, kind, config, [group for one, group in groups if one.better is None])
-        for one, group in groups:
-            if one.better is not None:
-                better = group[one.better]
-                add_known(store, project, group, better, one.why, rubric=DEFAULT_RUBRIC, labeler=labeler)
-                known += 1
+        for some in chunks(questions, CHUNK):
+            groups = list(zip(some, _keep(store, some), strict=True))
+            plain = [group for one, group in groups if one.better is None]
+            tasks += _ask(store, project, kind, config, plain)
+            for one, group in groups:
+                if one.better is not None:
+                    better = group[one.better]
+                    add_known(store, project, group, better, one.why, rubric=DEFAULT_RUBRIC, labeler=labeler)
+                    known += 1
     repeated = sum(map(len, by_kind.values())) - tasks - known
     problems.sort(key=lambda one: [int(n) for n in re.findall(r"\d+", one.where.removeprefix(read.source))])
     return Asked(project, tasks, repeated, known, tuple(problems))
@@ -139,7 +144,7 @@ def _ask(store: Store, project: str, kind: str, config: ProjectConfig, groups: l
     return store.create_tasks(kind, groups, need=need, policy=policy, rubric=rubric, project=project).added
 
 
-def _keep(store: Store, questions: list[OpenQuestion]) -> list[list[str]]:
+def _keep(store: Store, questions: Sequence[OpenQuestion]) -> list[list[str]]:
     """The completion ids of each question."""
     made = {"imported": "questions"}
     rows = [(one.prompt, Completion(text), made, None) for one in questions for text in one.answers]

@@ -15,7 +15,7 @@ from concordant.app.web.security import Key, Lead, store_of
 from concordant.feedback.answered import answered
 from concordant.feedback.exchange.questions import MOST_ROWS
 from concordant.feedback.known import KINDS as KNOWABLE
-from concordant.feedback.known import known_answers
+from concordant.feedback.known import known_answers, origins
 from concordant.feedback.project_settings import config_of
 from concordant.feedback.projects import project_of
 
@@ -65,6 +65,7 @@ def answered_page(
         project=one,
         answered=shown,
         knowable=KNOWABLE,
+        known=origins(store, project),
         before=max(0, after - PAGE) if after else None,
         after=after + PAGE if len(found) > PAGE else None,
     )
