@@ -280,7 +280,7 @@ def test_no_text_runs_loads_or_breaks_anything_of_a_lead(site: Site, tmp_path: P
         make_known(store, task, lead, prefer(completions[0].id), why)
     assert len(known_answers(store, project)) == 40
     page = site.visit(lead_of(site))
-    for path in (*lead_pages(project), f"/answered/{project}?after=20"):
+    for path in (*lead_pages(project), f"/answered/{project}?after=20", f"/known/{project}?after=20"):
         page.goto(path)
         forbidden = "main script, main iframe, main object, main embed, main style, main img"
         assert page.locator(forbidden).count() == 0, path

@@ -176,6 +176,19 @@ def test_an_answered_question_becomes_known_and_is_decided(store: Store) -> None
     assert verbs == ["adjudicate", "make", "withdraw"]
 
 
+def test_who_holds_a_question_that_becomes_known_is_not_asked_it_again(store: Store) -> None:
+    ask(store, 1, need=3)
+    ada, bob, lead = (store.add_labeler(name, "human") for name in ("ada", "bob", "lead"))
+    (held,) = store.lease_many(bob, 1)
+    (lease,) = store.lease_many(ada, 1)
+    answer(store, lease, "answer 0")
+    make_known(store, held.comparison.task_id, lead, prefer(held.comparison.completions[0].id), "")
+    asked = [one.comparison.task_id for one in next_leases(store, bob, 5, DEFAULT_PROJECT, 1)]
+    assert asked == [held.comparison.task_id]
+    answer(store, held)
+    assert next_leases(store, bob, 5, DEFAULT_PROJECT, 1) == []
+
+
 def test_a_ranking_with_one_best_answer_can_be_known(store: Store) -> None:
     (task,) = ask(store, 1, k=3)
     ada, lead = store.add_labeler("ada", "human"), store.add_labeler("lead", "human")

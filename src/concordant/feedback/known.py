@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from concordant.errors import UserError
 from concordant.feedback import schema
@@ -22,9 +22,9 @@ from concordant.feedback.database import audit, insert_missing
 from concordant.feedback.disputes import decide
 from concordant.feedback.ids import content_id
 from concordant.feedback.layout import project_row
-from concordant.feedback.leasing import lock_tasks
+from concordant.feedback.leasing import give_leases, lock_tasks
 from concordant.feedback.practice import EVERYBODY, share_right
-from concordant.feedback.statements import LIVE
+from concordant.feedback.statements import LABELER, LIVE, NOW, TASKS
 from concordant.feedback.store import Store
 from concordant.feedback.tasks import write_tasks
 from concordant.feedback.votes import Lease, Payload
@@ -167,8 +167,10 @@ def next_leases(store: Store, labeler: str, n: int, project: str, every: int) ->
     ]
     taken = dict(zip(met.fresh, places, strict=False))
     wanted = [*met.held, *taken]
-    known = store.lease_many(labeler, len(wanted), among=wanted) if wanted else []
-    rest = store.lease_many(labeler, n - len(known), project=project) if len(known) < n else []
+    now = store.now()
+    with store.writing() as connection:
+        known = give_leases(connection, labeler, len(wanted), now, wanted) if wanted else []
+        rest = give_leases(connection, labeler, max(0, n - len(known)), now, None, project)
     for lease in sorted(known, key=lambda one: taken.get(one.comparison.task_id, -1)):
         new = lease.comparison.task_id in taken
         at = met.ahead + taken[lease.comparison.task_id] if new else derive(lease.token) % (len(rest) + 1)
@@ -193,36 +195,53 @@ class _Met:
 
 
 def _met(store: Store, labeler: str, project: str) -> _Met:
-    task, vote, lease = schema.task, schema.vote, schema.lease
-    both = task.c.project.in_((project, beside(project)))
-    mine = (lease.c.labeler == labeler) & (lease.c.expires > store.now())
+    given = {"labeler": labeler, "now": store.now(), "projects": [project, beside(project)]}
     with store.reading() as connection:
-        known = _open_known(connection, project)
+        known = _asked_now(connection, project)
         if not known:
             return _Met(0, (), ())
-        leased = connection.scalars(select(lease.c.task).join(task).where(mine, both)).all()
-        said = select(vote.c.task).join(task, task.c.id == vote.c.task)
-        answered = set(connection.scalars(said.where(vote.c.labeler == labeler, both, LIVE)))
+        leased = connection.scalars(_LEASED, given).all()
+        behind = connection.scalar(_BEHIND, given) or 0
+        asked = [*known, *_origins(known)]
+        answered = set(connection.scalars(_ANSWERED, given | {"tasks": asked}))
     held = tuple(key for key in leased if key in known)
-    origins = {key: expected.get("origin") for key, expected in known.items()}
-    fresh = [key for key in known if key not in held and not {key, origins[key]} & answered]
+    seen = answered.union(leased)
+    fresh = [key for key, expected in known.items() if not {key, expected.get("origin")} & seen]
     fresh.sort(key=lambda key: derive("known answer", labeler, key))
-    return _Met(len(answered), held, tuple(fresh), len(leased))
+    return _Met(behind, held, tuple(fresh), len(leased))
 
 
-def _open_known(connection: Connection, project: str) -> dict[str, Mapping[str, Any]]:
+def _asked_now(connection: Connection, project: str) -> dict[str, Mapping[str, Any]]:
     """What is expected, by task, of the questions with a known answer that are asked in a project (id)."""
-    task, gold = schema.task, schema.gold
-    query = select(task.c.id, gold.c.expected).join(gold, gold.c.task == task.c.id)
-    query = query.where(task.c.project == beside(project), task.c.state == "open")
-    return {row.id: row.expected for row in connection.execute(query)}
+    rows = connection.execute(_EXPECTED, {"beside": beside(project)})
+    return {row.task: row.expected for row in rows}
+
+
+# Put together once, as in `statements`. Nobody's answer closes these tasks: those not withdrawn are open. They are
+# looked up from the few there are in `gold`, where an engine left to itself may begin with every task.
+_ASKED = (schema.task.c.project == bindparam("beside")) & (schema.task.c.state != "cancelled")
+_EXPECTED = select(schema.gold.c.task, schema.gold.c.expected).where(
+    exists().where(schema.task.c.id == schema.gold.c.task, _ASKED)
+)
+_HERE = schema.task.c.project.in_(bindparam("projects", expanding=True))
+_LEASED = (
+    select(schema.lease.c.task)
+    .join(schema.task)
+    .where(schema.lease.c.labeler == LABELER, schema.lease.c.expires > NOW, _HERE)
+)
+_MINE = select(schema.vote.c.task).where(schema.vote.c.labeler == LABELER, LIVE)
+_BEHIND = select(func.count()).select_from(_MINE.join(schema.task).where(_HERE).subquery())
+_ANSWERED = _MINE.where(schema.vote.c.task.in_(TASKS))
 
 
 def origins(store: Store, project: str) -> set[str]:
     """The questions (tasks) of a project (id) whose answer a lead has made a known one."""
     with store.reading() as connection:
-        known = _open_known(connection, project).values()
-    return {str(expected["origin"]) for expected in known if "origin" in expected}
+        return _origins(_asked_now(connection, project))
+
+
+def _origins(known: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {str(expected["origin"]) for expected in known.values() if "origin" in expected}
 
 
 # What they show
@@ -243,13 +262,12 @@ class Known:
         return rate([share for share in self.right if share is not None])
 
 
-def known_answers(store: Store, project: str) -> list[Known]:
-    """The questions with a known answer that are asked in a project (id), the newest first."""
-    task, gold = schema.task, schema.gold
-    here = (task.c.project == beside(project)) & (task.c.state == "open")
-    found = questions(store, here, 1_000, newest=True)
+def known_answers(store: Store, project: str, n: int = 1_000, *, after: int = 0) -> list[Known]:
+    """Up to `n` questions with a known answer that are asked in a project (id), `after` so many, the newest first."""
+    gold = schema.gold
+    found = questions(store, _ASKED.params(beside=beside(project)), n, after=after, newest=True)
     with store.reading() as connection:
-        known = select(gold).join(task).where(here)
+        known = select(gold).where(gold.c.task.in_([one.task for one in found]))
         facts = {row.task: row for row in connection.execute(known)}
     rows = []
     for one in found:

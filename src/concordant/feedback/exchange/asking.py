@@ -66,17 +66,7 @@ def ask_questions(store: Store, read: QuestionsRead, request: Request, labeler: 
     question is left to ask.
     """
     problems = list(read.problems)
-    by_kind: dict[str, list[OpenQuestion]] = {}
-    for one in read.questions:
-        try:
-            kind = one.kind(request.kind)
-        except BadRow as bad:
-            problems.append(Problem(one.where, bad.kind, bad.detail))
-            continue
-        if (alike := _alike(one)) is not None:
-            problems.append(alike)
-        if alike is None or not alike.dropped:
-            by_kind.setdefault(kind, []).append(one)
+    by_kind = _by_kind(read, request.kind, problems)
     if not by_kind:
         raise UserError(
             f"{read.source}: no question that can be asked so",
@@ -99,6 +89,24 @@ def ask_questions(store: Store, read: QuestionsRead, request: Request, labeler: 
     repeated = sum(map(len, by_kind.values())) - tasks - known
     problems.sort(key=lambda one: [int(n) for n in re.findall(r"\d+", one.where.removeprefix(read.source))])
     return Asked(project, tasks, repeated, known, tuple(problems))
+
+
+def _by_kind(
+    read: QuestionsRead, wanted: str | None, problems: list[Problem]
+) -> dict[str, list[OpenQuestion]]:
+    """The questions by what is asked of them; what cannot be asked so is a problem."""
+    by_kind: dict[str, list[OpenQuestion]] = {}
+    for one in read.questions:
+        try:
+            kind = one.kind(wanted)
+        except BadRow as bad:
+            problems.append(Problem(one.where, bad.kind, bad.detail))
+            continue
+        if (alike := _alike(one)) is not None:
+            problems.append(alike)
+        if alike is None or not alike.dropped:
+            by_kind.setdefault(kind, []).append(one)
+    return by_kind
 
 
 def _alike(one: OpenQuestion) -> Problem | None:

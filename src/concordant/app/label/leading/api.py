@@ -35,7 +35,8 @@ from concordant.feedback.versus import result
 router = APIRouter(prefix="/api", tags=["leading"], dependencies=[may("lead", "lead")])
 
 TOLD = 100  # problems of a file that are sent back; the others are counted
-PAGE = 20  # answered questions at a time
+PAGE = 20  # questions at a time
+After = Annotated[int, Query(ge=0, le=10**9)]  # so many that stand before
 
 _BODY = {
     "requestBody": {
@@ -89,9 +90,7 @@ def set_project(
 
 
 @router.get("/projects/{project}/answered")
-def list_answered(
-    request: Request, project: Key, after: Annotated[int, Query(ge=0, le=10**9)] = 0
-) -> list[forms.AnsweredRow]:
+def list_answered(request: Request, project: Key, after: After = 0) -> list[forms.AnsweredRow]:
     """Answered questions, the newest first, twenty at a time."""
     store = store_of(request)
     project_of(store, project)
@@ -99,11 +98,11 @@ def list_answered(
 
 
 @router.get("/projects/{project}/known")
-def list_known(request: Request, project: Key) -> list[forms.KnownRow]:
-    """The questions of a project whose answer is known, and what labelers said."""
+def list_known(request: Request, project: Key, after: After = 0) -> list[forms.KnownRow]:
+    """The questions of a project whose answer is known, and what labelers said, the newest first, twenty at a time."""
     store = store_of(request)
     project_of(store, project)
-    return [_known_row(one) for one in known_answers(store, project)]
+    return [_known_row(one) for one in known_answers(store, project, PAGE, after=after)]
 
 
 @router.post("/known/{task}")

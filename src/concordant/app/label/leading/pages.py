@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from concordant.app.label.leading.api import PAGE
+from concordant.app.label.leading.api import PAGE, After
 from concordant.app.label.leading.uploads import KINDS, MOST_BYTES
 from concordant.app.label.pages import in_words
 from concordant.app.web.pages import page
@@ -37,22 +37,28 @@ def settings_page(request: Request, account: Lead, project: Key) -> HTMLResponse
 
 
 @router.get("/known/{project}", name="known_page")
-def known_page(request: Request, account: Lead, project: Key) -> HTMLResponse:
+def known_page(request: Request, account: Lead, project: Key, after: After = 0) -> HTMLResponse:
     """The questions whose answer is known, and what each labeler said."""
     store = store_of(request)
     one = project_of(store, project)
-    found = [
-        (known, [in_words(known.question, payload) for _, payload in known.question.said])
-        for known in known_answers(store, project)
+    found = known_answers(store, project, PAGE + 1, after=after)
+    shown = [
+        (each, [in_words(each.question, payload) for _, payload in each.question.said])
+        for each in found[:PAGE]
     ]
-    every = config_of(one.settings).known_every
-    return page(request, "known.html.j2", account=account, project=one, known=found, every=every)
+    return page(
+        request,
+        "known.html.j2",
+        account=account,
+        project=one,
+        known=shown,
+        every=config_of(one.settings).known_every,
+        **_around(after, len(found)),
+    )
 
 
 @router.get("/answered/{project}", name="answered_page")
-def answered_page(
-    request: Request, account: Lead, project: Key, after: Annotated[int, Query(ge=0, le=10**9)] = 0
-) -> HTMLResponse:
+def answered_page(request: Request, account: Lead, project: Key, after: After = 0) -> HTMLResponse:
     """Answered questions, to be read or to be made ones with a known answer."""
     store = store_of(request)
     one = project_of(store, project)
@@ -66,6 +72,13 @@ def answered_page(
         answered=shown,
         knowable=KNOWABLE,
         known=origins(store, project),
-        before=max(0, after - PAGE) if after else None,
-        after=after + PAGE if len(found) > PAGE else None,
+        **_around(after, len(found)),
     )
+
+
+def _around(after: int, found: int) -> dict[str, Any]:
+    """Where the pages before and behind this one begin, or None; `found` is more than a page where there is another."""
+    return {
+        "newer": max(0, after - PAGE) if after else None,
+        "older": after + PAGE if found > PAGE else None,
+    }
