@@ -22,9 +22,9 @@ from concordant.feedback.database import audit, insert_missing
 from concordant.feedback.disputes import decide
 from concordant.feedback.ids import content_id
 from concordant.feedback.layout import project_row
-from concordant.feedback.leasing import give_leases, lock_tasks
+from concordant.feedback.leasing import give_leases, lock_tasks, with_questions
 from concordant.feedback.practice import EVERYBODY, share_right
-from concordant.feedback.statements import LABELER, LIVE, NOW, TASKS
+from concordant.feedback.statements import LABELER, LIVE, NOW
 from concordant.feedback.store import Store
 from concordant.feedback.tasks import write_tasks
 from concordant.feedback.votes import Lease, Payload
@@ -169,8 +169,10 @@ def next_leases(store: Store, labeler: str, n: int, project: str, every: int) ->
     wanted = [*met.held, *taken]
     now = store.now()
     with store.writing() as connection:
-        known = give_leases(connection, labeler, len(wanted), now, wanted) if wanted else []
-        rest = give_leases(connection, labeler, max(0, n - len(known)), now, None, project)
+        mixed_in = give_leases(connection, labeler, len(wanted), now, wanted) if wanted else []
+        others = give_leases(connection, labeler, max(0, n - len(mixed_in)), now, None, project)
+    with store.looking_up() as connection:
+        known, rest = with_questions(connection, mixed_in), with_questions(connection, others)
     for lease in sorted(known, key=lambda one: taken.get(one.comparison.task_id, -1)):
         new = lease.comparison.task_id in taken
         at = met.ahead + taken[lease.comparison.task_id] if new else derive(lease.token) % (len(rest) + 1)
@@ -231,7 +233,7 @@ _LEASED = (
 )
 _MINE = select(schema.vote.c.task).where(schema.vote.c.labeler == LABELER, LIVE)
 _BEHIND = select(func.count()).select_from(_MINE.join(schema.task).where(_HERE).subquery())
-_ANSWERED = _MINE.where(schema.vote.c.task.in_(TASKS))
+_ANSWERED = _MINE.where(schema.vote.c.task.in_(bindparam("tasks", expanding=True)))
 
 
 def origins(store: Store, project: str) -> set[str]:

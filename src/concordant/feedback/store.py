@@ -115,7 +115,7 @@ class Store:
             yield connection
 
     @contextmanager
-    def _looking_up(self) -> Iterator[Connection]:
+    def looking_up(self) -> Iterator[Connection]:
         """A connection for statements on what never changes, each by itself."""
         with database_errors(self._lookup), self._lookup.connect() as connection:
             yield connection
@@ -308,7 +308,7 @@ class Store:
         """Up to `n` leases, those still held first; limited to tasks `among` these (ids), or of a project."""
         with self.writing() as connection:
             held = give_leases(connection, labeler, n, self._clock(), among, project)
-        with self._looking_up() as connection:
+        with self.looking_up() as connection:
             if not held and not known(connection, schema.labeler.c.id, [labeler]):
                 raise UserError(f"no labeler has the id {labeler}", fix="register it with add_labeler first")
             return with_questions(connection, held)
