@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clocks import Clock
 from concordant.app.label.server import create_app
 from concordant.app.web.security import COOKIE, HEADERS, Limit, csrf_of
 from concordant.data.types import Completion, Prompt
@@ -37,14 +38,6 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 HOST = "http://127.0.0.1:8000"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture

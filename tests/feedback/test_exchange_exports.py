@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, insert, select, update
 
 from concordant.data.layouts.reading import read_judgements, read_preferences, read_prompts
 from concordant.data.types import Completion, Message, Prompt
 from concordant.errors import UserError
+from concordant.feedback.disputes import adjudicate
+from concordant.feedback.erasure import erase
 from concordant.feedback.exchange import exporting
 from concordant.feedback.exchange.exporting import Exported, Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
 from concordant.feedback.live_votes import digest
-from concordant.feedback.schema import labeler, vote
+from concordant.feedback.practice import add_gold, add_practice
+from concordant.feedback.schema import adjudication, event_table, gold, labeler, project, task, vote
 from concordant.feedback.store import Store
 from concordant.feedback.views import judgements, preferences, read_live_votes, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie
@@ -313,6 +316,83 @@ def test_raw_votes_make_an_equal_store(voted: Store, tmp_path: Path) -> None:
         assert preferences(other) == preferences(voted)
         assert preferences(other)[0].chosen.tokens == tuple(b"two")
         assert preferences(other)[0].prompt.answer == "x"
+
+
+def test_gold_decisions_events_and_projects_come_back(voted: Store, tmp_path: Path) -> None:
+    """What stands beside the votes, as it stood; and votes of an evaluation do not come back as votes to learn from."""
+    add_practice(voted)
+    ada = voted.add_labeler("ada", "human")
+    rows = [(Prompt.user(f"disputed {n}"), Completion(f"{n}{x}"), {}, True) for n in range(2) for x in "ab"]
+    ids = voted.add_completions(rows)
+    evaluation = voted.add_project("held out", "evaluation")
+    (disputed,) = voted.create_tasks("pairwise", [ids[:2]]).ids
+    (held,) = voted.create_tasks("pairwise", [ids[2:]], project=evaluation).ids
+    assert disputed is not None
+    assert held is not None
+    (lease,) = voted.lease_many(ada, 1, among=[held])
+    voted.submit(lease.token, "held", Vote(held, prefer(ids[2])))
+    with voted.writing() as connection:
+        connection.execute(update(task).where(task.c.id == disputed).values(state="adjudication"))
+    adjudicate(voted, disputed, ada, prefer(ids[1]), "the second cites a source")
+    add_gold(voted, disputed, ids[1], "it cites a source")
+    events = [
+        {"id": "thumb", "completion": ids[0], "labeler": ada, "supersedes": None, "created": 1},
+        {"id": "again", "completion": ids[0], "labeler": None, "supersedes": "thumb", "created": 2},
+    ]
+    shared = {
+        "kind": "thumb",
+        "value": {"up": True},
+        "weight": 0.5,
+        "consent": True,
+        "thread": "t",
+        "turn": 1,
+    }
+    with voted.writing() as connection:
+        connection.execute(insert(event_table), [one | shared for one in events])
+    other, done = there_and_back(voted, tmp_path)
+    with other:
+        assert done.rows == 8 + 1 + 4 + 1 + 2
+        for table in (vote, gold, adjudication, event_table, project):
+            assert all_of(other, table) == all_of(voted, table)
+        assert digest(other) == digest(voted)
+        assert preferences(other) == preferences(voted)
+        assert read_live_votes(other, evaluation).votes == read_live_votes(voted, evaluation).votes
+        again = import_votes(other, "votes.jsonl", root=tmp_path)
+        assert (again.votes, again.tasks, again.problems) == (0, 0, ())
+        assert len(all_of(other, gold)) == 4
+    odd = json.loads((tmp_path / "votes.jsonl").read_text().splitlines()[-1]) | {"beside": "rumour"}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(odd) + "\n")
+    with pytest.raises(UserError, match="no usable vote"):
+        import_votes(voted, "odd.jsonl", root=tmp_path)
+
+
+def all_of(store: Store, table: Table) -> list[tuple[Any, ...]]:
+    columns = [column for column in table.c if (table.name, column.name) != ("project", "created")]
+    with store.reading() as connection:
+        return sorted(map(tuple, connection.execute(select(*columns)).all()), key=str)
+
+
+def test_votes_of_the_first_version_are_read(voted: Store, tmp_path: Path) -> None:
+    export_view(voted, tmp_path / "votes.jsonl", "jsonl", Settings(view="votes"))
+    rows = [row | {"concordant_votes": 1} for row in lines(tmp_path / "votes.jsonl")]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with Store.open(tmp_path / "other.sqlite") as other:
+        assert import_votes(other, "old.jsonl", root=tmp_path).votes == 8
+
+
+def test_what_was_erased_is_left_out_and_counted(store: Store, tmp_path: Path) -> None:
+    ada = store.add_labeler("ada", "human")
+    (own,) = store.add_completions([(ASKED, Completion("by hand"), {}, True)], source="human", author=ada)
+    (other_one,) = store.add_completions([(ASKED, Completion("by a model"), {}, True)])
+    store.create_tasks("pairwise", [[own, other_one]])
+    say(store, "bob", prefer(own))
+    ask(store, ["a", "b"], need=1)
+    say(store, "bob", tie())
+    erase(store, "ada")
+    export_view(store, tmp_path / "votes.jsonl", "jsonl", Settings(view="votes"))
+    with Store.open(tmp_path / "other.sqlite") as other:
+        done = import_votes(other, "votes.jsonl", root=tmp_path)
+        assert (done.votes, done.counts) == (1, {"erased": 1})
 
 
 def test_corrections_and_retractions_come_back_in_their_chain(store: Store, tmp_path: Path) -> None:

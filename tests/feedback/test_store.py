@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from clocks import Clock
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.leasing import LEASE_MS
@@ -19,16 +20,6 @@ from concordant.feedback.store import Store
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip
 
 PRODUCER = {"policy": "sft", "seed": 0}
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture

@@ -381,7 +381,10 @@ def _votes_out(verb: argparse.ArgumentParser) -> None:
         "--turns", choices=("messages", "strings"), default="messages", help="how conversations are written"
     )
     verb.add_argument(
-        "--mode", choices=("each", "majority"), default="each", help="of preferences: per vote, or per pair"
+        "--mode",
+        choices=("each", "majority", "posterior"),
+        default="each",
+        help="of preferences: per vote; per pair, by the majority or as training reads it",
     )
     verb.add_argument(
         "--ties", choices=("drop", "half"), default="drop", help="of preferences: left out, or p_chosen 0.5"

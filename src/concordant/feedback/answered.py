@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Prompt
 from concordant.feedback import schema
-from concordant.feedback.leasing import prompt_from
 from concordant.feedback.statements import LIVE
-from concordant.feedback.store import Store
+from concordant.feedback.store import Store, read_comparisons
 from concordant.feedback.votes import VERDICT_TYPES, Payload, verdicts
 
 
@@ -42,20 +40,19 @@ def questions(
     store: Store, wanted: ColumnElement[bool], n: int, *, after: int = 0, newest: bool = False
 ) -> list[Answered]:
     """Up to `n` questions for which the condition on `task` holds, `after` so many, in the order of their creation."""
-    task, item, vote, labeler = schema.task, schema.item, schema.vote, schema.labeler
-    columns: tuple[Any, ...] = (task.c.id, task.c.kind, item.c.messages, item.c.family)
-    columns += (item.c.source, item.c.answer)
-    found = select(*columns).join(item, item.c.id == task.c.item).where(wanted)
+    task, vote, labeler = schema.task, schema.vote, schema.labeler
+    found = select(task.c.id, task.c.kind).where(wanted)
     found = found.order_by(task.c.seq.desc() if newest else task.c.seq).limit(n).offset(after)
     said = select(labeler.c.name, vote.c.payload).join(labeler, labeler.c.id == vote.c.labeler)
     said = said.where(vote.c.type.in_(VERDICT_TYPES), LIVE).order_by(vote.c.created, vote.c.id)
     with store.reading() as connection:
+        rows = connection.execute(found).all()
+        asked = read_comparisons(connection, [row.id for row in rows])
         made = []
-        for row in connection.execute(found).all():
+        for row, (prompt, completions) in zip(rows, asked, strict=True):
             voices = connection.execute(said.where(vote.c.task == row.id)).all()
             voiced = tuple((one.name, one.payload) for one in voices)
-            shown = tuple(members(connection, row.id))
-            made.append(Answered(row.id, row.kind, prompt_from(row), shown, voiced))
+            made.append(Answered(row.id, row.kind, prompt, tuple(completions), voiced))
     return made
 
 
@@ -63,13 +60,3 @@ def answered(store: Store, project: str, n: int, *, after: int = 0) -> list[Answ
     """Up to `n` questions of a project (id) that have an answer, `after` so many, the newest first."""
     task = schema.task.c
     return questions(store, (task.project == project) & (task.n_done > 0), n, after=after, newest=True)
-
-
-def members(connection: Connection, task: str) -> list[Completion]:
-    """The completions of a task (id), in the order in which they were given."""
-    member, completion = schema.task_completion.c, schema.completion.c
-    query = select(completion.id, completion.text).join(
-        schema.task_completion, member.completion == completion.id
-    )
-    rows = connection.execute(query.where(member.task == task).order_by(member.position))
-    return [Completion(row.text, id=row.id) for row in rows]

@@ -6,12 +6,12 @@ from sqlalchemy import Connection, insert, select, update
 
 from concordant.errors import UserError
 from concordant.feedback import schema
-from concordant.feedback.answered import Answered, members, questions
+from concordant.feedback.answered import Answered, questions
 from concordant.feedback.database import audit
 from concordant.feedback.ids import new_id
 from concordant.feedback.leasing import lock_tasks
 from concordant.feedback.statements import LIVE
-from concordant.feedback.store import Store
+from concordant.feedback.store import Store, read_comparisons
 from concordant.feedback.votes import Payload, check_payload
 
 
@@ -46,8 +46,8 @@ def decide(
     """Let `payload` stand in place of the votes on a task that is there and locked; the id of the decision."""
     task, vote = schema.task.c, schema.vote.c
     kind = connection.scalar(select(task.kind).where(task.id == task_id))
-    shown = [one.id for one in members(connection, task_id)]
-    check_payload(payload, str(kind), shown, f"task {task_id}")
+    ((_, shown),) = read_comparisons(connection, [task_id])
+    check_payload(payload, str(kind), [one.id for one in shown], f"task {task_id}")
     seen = list(connection.scalars(select(vote.id).where(vote.task == task_id, LIVE)))
     decision = {
         "id": new_id(now),

@@ -235,20 +235,8 @@ class Store:
 
     def comparisons(self, tasks: Sequence[str]) -> list[tuple[Prompt, list[Completion]]]:
         """Prompt and completions of each of these tasks (ids), in order."""
-        task, member, completion = schema.task, schema.task_completion.c, schema.completion.c
-        asked: dict[str, Prompt] = {}
-        answers: dict[str, list[Completion]] = {}
         with self.reading() as connection:
-            for some in chunks(tasks):
-                prompts = select(task.c.id.label("task"), schema.item).join(schema.item)
-                for row in connection.execute(prompts.where(task.c.id.in_(some))):
-                    asked[row.task] = prompt_from(row)
-                texts = select(member.task, completion.id, completion.text, completion.tokens)
-                texts = texts.join(schema.completion, completion.id == member.completion)
-                for row in connection.execute(texts.where(member.task.in_(some)).order_by(member.position)):
-                    tokens = None if row.tokens is None else tuple(row.tokens)
-                    answers.setdefault(row.task, []).append(Completion(row.text, tokens, row.id))
-        return [(asked[key], answers.get(key, [])) for key in tasks]
+            return read_comparisons(connection, tasks)
 
     def ask_again(self, tasks: Mapping[str, Mapping[str, Any]]) -> int:
         """Want one more labeler for each of these answered tasks (ids); kept with it is why. Returns how many."""
@@ -437,6 +425,23 @@ class Store:
             found["verdicts"] = connection.scalar(votes.where(LIVE, vote.c.type.in_(VERDICT_TYPES)))
         found |= {f"tasks_{state}": states.get(state, 0) for state in schema.TASK_STATES}
         return {name: int(count or 0) for name, count in found.items()}
+
+
+def read_comparisons(connection: Connection, tasks: Sequence[str]) -> list[tuple[Prompt, list[Completion]]]:
+    """Prompt and completions of each of these tasks (ids), in order."""
+    task, member, completion = schema.task, schema.task_completion.c, schema.completion.c
+    asked: dict[str, Prompt] = {}
+    answers: dict[str, list[Completion]] = {}
+    for some in chunks(tasks):
+        prompts = select(task.c.id.label("task"), schema.item).join(schema.item)
+        for row in connection.execute(prompts.where(task.c.id.in_(some))):
+            asked[row.task] = prompt_from(row)
+        texts = select(member.task, completion.id, completion.text, completion.tokens)
+        texts = texts.join(schema.completion, completion.id == member.completion)
+        for row in connection.execute(texts.where(member.task.in_(some)).order_by(member.position)):
+            tokens = None if row.tokens is None else tuple(row.tokens)
+            answers.setdefault(row.task, []).append(Completion(row.text, tokens, row.id))
+    return [(asked[key], answers.get(key, [])) for key in tasks]
 
 
 def _retraction(connection: Connection, vote_id: str, labeler: str | None) -> str | None:

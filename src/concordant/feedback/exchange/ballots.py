@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from concordant.data.layouts.account import BadRow, Place, Problem
 from concordant.data.layouts.cells import text
@@ -65,6 +65,7 @@ class Ballot:
     client: Mapping[str, Any] = field(default_factory=dict)
     written: Answer | None = None  # what the labeler wrote: the payload is an edit that names it
     row: Mapping[str, Any] | None = None  # a vote of another store: the columns it has there
+    beside: Literal["gold", "decision", "event"] | None = None  # no vote, but this; `row` has its columns
 
 
 Note: TypeAlias = Callable[[Problem], None]

@@ -143,7 +143,7 @@ def _prompts(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None
 
 def _votes(store: Store, settings: Settings) -> Iterator[tuple[str, Row | None]]:
     for row in raw_votes(store, settings.project):
-        yield row["task"]["id"], row
+        yield row["task"]["id"] if "task" in row else row["event"]["id"], row
 
 
 def _joined(row: Row | None, beside: Row) -> Row | None:

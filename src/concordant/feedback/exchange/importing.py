@@ -100,7 +100,7 @@ def keep_votes(store: Store, read: VotesRead) -> ImportedVotes:
         repeated=kept.repeated,
         tasks=kept.tasks,
         by_type=dict(Counter(str(one.payload["type"]) for one in read.ballots)),
-        labelers=len({(one.labeler.kind, one.labeler.name) for one in read.ballots}),
+        labelers=len({(one.labeler.kind, one.labeler.name) for one in read.ballots if one.labeler.name}),
         problems=(*read.problems, *kept.problems),
     )
 

@@ -18,10 +18,9 @@ from concordant.feedback.ids import content_id, now_ms
 from concordant.feedback.labelers import Identity
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.leasing import recount
-from concordant.feedback.schema import completion, task, vote
+from concordant.feedback.schema import adjudication, event_table, gold, task, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, check_payload
-from concordant.feedback.writing import written_id, written_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ class Kept:
     repeated: int  # there before, saying the same
     tasks: int  # added
     problems: tuple[Problem, ...]
+    beside: int = 0  # gold answers, decisions and events that were not there before
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,57 @@ def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
     labeler, called "name (n)".
     """
     ids = _keep_answers(store, ballots)
-    tasks, added = _create_tasks(store, ballots, ids)
+    asked = [n for n, ballot in enumerate(ballots) if ballot.beside != "event"]
+    found, added = _create_tasks(store, [ballots[n] for n in asked], [ids[n] for n in asked])
+    tasks = dict(zip(asked, found, strict=True))
     problems: list[Problem] = []
-    drafts = list(_drafts(ballots, ids, tasks, problems))
+    said = [n for n, ballot in enumerate(ballots) if ballot.beside is None]
+    drafts = list(
+        _drafts([ballots[n] for n in said], [ids[n] for n in said], [tasks[n] for n in said], problems)
+    )
     labelers = _labeler_ids(store, [draft.labeler for draft in drafts])
+    besides = [(ballot, ids[n], tasks.get(n)) for n, ballot in enumerate(ballots) if ballot.beside]
+    besides.sort(
+        key=lambda one: (one[0].row or {}).get("created", 0)
+    )  # an event comes behind what it supersedes
+    who = _labeler_ids(store, [ballot.labeler for ballot, _, _ in besides if ballot.labeler.name])
     with store.writing() as connection:
         rows = _rows(connection, drafts, labelers, problems)
         fresh = _fresh(connection, rows, problems)
-        insert_missing(connection, completion, [_written(*one) for one in fresh if one[0].written])
         insert_missing(connection, vote, [row for _, row in fresh])
-        recount(connection, sorted({row["task"] for _, row in rows}))
+        beside = _keep_beside(connection, besides, iter(who), problems)
+        recount(connection, sorted({row["task"] for _, row in rows} | {key for _, _, key in besides if key}))
     left_out = sum(problem.dropped for problem in problems)
-    return Kept(len(fresh), len(ballots) - len(fresh) - left_out, added, tuple(problems))
+    return Kept(len(fresh), len(said) - len(fresh) - left_out, added, tuple(problems), beside)
+
+
+_BESIDES = {"gold": gold, "decision": adjudication, "event": event_table}
+
+
+def _keep_beside(
+    connection: Connection,
+    besides: Sequence[tuple[Ballot, Mapping[str, str], str | None]],
+    labelers: Iterator[str],
+    problems: list[Problem],
+) -> int:
+    """Gold answers, decisions and events as they were; returns how many are new."""
+    kept = 0
+    for ballot, ids, task_id in besides:
+        row = dict(ballot.row or {})
+        table = _BESIDES[str(ballot.beside)]
+        if table is event_table:
+            row |= {"completion": next(iter(ids.values()))}
+        elif task_id is None:
+            problems.append(
+                Problem(ballot.where, "identical", "its answers are the same text", dropped=False)
+            )
+            continue
+        else:
+            row |= {"task": task_id}
+        if table is not gold:
+            row |= {"labeler": next(labelers) if ballot.labeler.name else None}
+        kept += insert_missing(connection, table, [row])
+    return kept
 
 
 def _labeler_ids(store: Store, labelers: Sequence[Identity]) -> list[str]:
@@ -102,22 +141,17 @@ def _create_tasks(
     tasks: list[str | None] = []
     added = 0
     pairs = zip(ballots, ids, strict=True)
-    for question, run in groupby(pairs, key=lambda pair: pair[0].question):
-        alike = list(run)
-        name, purpose = question.project
-        project = DEFAULT_PROJECT if name == DEFAULT_PROJECT else store.add_project(name, purpose)
-        settings: dict[str, Any] = {
-            "need": question.need,
-            "policy": question.policy,
-            "rubric": question.rubric,
-            "priority": question.priority,
-            "project": project,
-        }
-        if question.kind == "demonstration":
-            created = store.create_demonstration_tasks([ballot.prompt for ballot, _ in alike], **settings)
-        else:
-            groups = [list(by_name.values()) for _, by_name in alike]
-            created = store.create_tasks(question.kind, groups, **settings)
+    for question, together in groupby(pairs, key=lambda pair: pair[0].question):
+        groups = [list(by_name.values()) for _, by_name in together]
+        created = store.create_tasks(
+            question.kind,
+            groups,
+            need=question.need,
+            policy=question.policy,
+            rubric=question.rubric,
+            priority=question.priority,
+            project=store.add_project(*question.project) if question.project else DEFAULT_PROJECT,
+        )
         tasks += created.ids
         added += created.added
     return tasks, added
@@ -164,12 +198,7 @@ def _rows(
     rows = []
     for draft, labeler in zip(drafts, labelers, strict=True):
         ballot = draft.ballot
-        ids = dict(draft.ids)
-        if ballot.written is not None:
-            ids[ballot.written.name] = written_id(
-                ballot.prompt.id, ballot.written.completion.text, labeler, draft.task
-            )
-        payload = with_ids(ballot.payload, ids)
+        payload = with_ids(ballot.payload, draft.ids)
         try:
             if payload["type"] != "retract":
                 check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
@@ -209,13 +238,6 @@ def _row(draft: _Draft, labeler: str, payload: Payload, rubric: str, now: int) -
     }
 
 
-def _written(ballot: Ballot, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the labeler of a vote wrote, as a row of `completion`."""
-    assert ballot.written is not None
-    text, parent = ballot.written.completion.text, row["payload"]["parent"]
-    return written_row(ballot.prompt.id, text, parent, row["labeler"], row["task"], row["created"])
-
-
 def with_ids(payload: Payload, ids: Mapping[str, str]) -> dict[str, Any]:
     """The payload with the ids of completions in place of names; names without one are left out of it."""
     said = dict(payload)
@@ -226,7 +248,6 @@ def with_ids(payload: Payload, ids: Mapping[str, str]) -> dict[str, Any]:
         said["tiers"] = [tier for tier in tiers if tier]
     if "unacceptable" in said:
         said["unacceptable"] = [ids[name] for name in said["unacceptable"] if name in ids]
-    said |= {key: ids.get(said[key], said[key]) for key in ("parent", "completion") if said.get(key)}
     if "scores" in said:
         said["scores"] = {ids[name]: given for name, given in said["scores"].items() if name in ids}
     return said

@@ -1,15 +1,17 @@
 """The votes of a store as JSON lines, each with all that it is about, and back into a store.
 
+Behind them stand the known answers (gold), the decisions of leads and the events, in rows of the same form.
+
 Retracted and superseded votes are among them: votes are kept for ever. Ids are made from content, so that votes
 which come back are about the same tasks, completions and labelers, and a second import adds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from concordant.data.layouts.account import BadRow, Place
 from concordant.data.layouts.cells import is_list
@@ -22,29 +24,35 @@ from concordant.feedback.schema import (
     COMPLETION_SOURCES,
     LABELER_KINDS,
     PROJECT_PURPOSES,
+    adjudication,
     completion,
+    event_table,
+    gold,
     item,
     labeler,
+    project,
     rubric_version,
     task,
     task_completion,
     vote,
 )
-from concordant.feedback.schema import project as project_table
 from concordant.feedback.store import Store
-from concordant.feedback.votes import COMPARED
 
 NAME = "votes"
-VERSION = 1
-ANSWERABLE = (*COMPARED, "edit", "demonstration")
+VERSION = 2
+READ = (1, VERSION)  # before 2 there were votes alone, and nothing of projects
+BESIDE = "beside"  # the column that says of a row that it is no vote
 MARK = "concordant_votes"  # the column that shows the format; its value is the version
+NOBODY = Identity("", "end_user", {})  # of events that are nobody's
+Beside = Literal["gold", "decision", "event"]
+BESIDES: Mapping[Beside, Table] = {"gold": gold, "decision": adjudication, "event": event_table}
 OWN = ("id", "pass", "client", "idempotency_key", "supersedes", "extra", "created")
 
 
-def raw_votes(store: Store, project: str | None = None) -> list[dict[str, Any]]:
-    """The votes of a project (id), or of all, in the order of their tasks, as JSON-able rows.
+def raw_votes(store: Store) -> list[dict[str, Any]]:
+    """All votes in the order of their tasks, as JSON-able rows; a vote stands behind the one it supersedes.
 
-    A vote stands behind the one it supersedes.
+    Then gold answers, decisions and events.
     """
     with store.reading() as connection:
 
@@ -53,47 +61,55 @@ def raw_votes(store: Store, project: str | None = None) -> list[dict[str, Any]]:
 
         labelers, items = table(select(labeler)), table(select(item))
         completions, rubrics = table(select(completion)), table(select(rubric_version))
-        tasks, projects = table(select(task)), table(select(project_table))
+        tasks, projects = table(select(task)), table(select(project))
         members: dict[str, list[str]] = {}
         listed = select(task_completion).order_by(task_completion.c.task, task_completion.c.position)
         for row in connection.execute(listed):
             members.setdefault(row.task, []).append(row.completion)
         ordered = select(vote).join(task).order_by(task.c.seq, vote.c.created, vote.c.id)
-        if project is not None:
-            ordered = ordered.where(task.c.project == project)
         votes = [dict(row._mapping) for row in connection.execute(ordered)]
+        besides: dict[Beside, list[dict[str, Any]]] = {
+            kind: [dict(row._mapping) for row in connection.execute(select(one).order_by(*one.primary_key))]
+            for kind, one in BESIDES.items()
+        }
     who = {key: _identity(one) for key, one in labelers.items()}
     answers = {key: _answer_row(one, who) for key, one in completions.items()}
+
+    def about(item_id: str, members_of: Sequence[str]) -> dict[str, Any]:
+        asked = items[item_id]
+        return {
+            MARK: VERSION,
+            "prompt": {name: asked[name] for name in ("messages", "family", "source", "answer")},
+            "completions": [answers[key] for key in members_of],
+        }
+
+    def question(key: str) -> dict[str, Any]:
+        asked = tasks[key]
+        settings = {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
+        settings |= {"rubric": rubrics[asked["rubric_version"]]["body"]}
+        if asked["project"] not in (None, DEFAULT_PROJECT):
+            settings |= {"project": [projects[asked["project"]][name] for name in ("name", "purpose")]}
+        return about(asked["item"], members[key]) | {"task": settings}
+
     rows = []
     for one in votes:
-        asked = tasks[one["task"]]
-        rows.append(
-            {
-                MARK: VERSION,
-                "task": {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
-                | {"rubric": rubrics[asked["rubric_version"]]["body"]}
-                | _project_row(projects[asked["project"]]),
-                "prompt": {
-                    name: items[asked["item"]][name] for name in ("messages", "family", "source", "answer")
-                },
-                "completions": [answers[key] for key in members.get(one["task"], ())],
-                **({"written": answers[key]} if (key := one["payload"].get("completion")) else {}),
-                "labeler": who[one["labeler"]],
-                "vote": {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")},
-            }
-        )
+        kept = {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")}
+        rows.append(question(one["task"]) | {"labeler": who[one["labeler"]], "vote": kept})
+    for kind, found in besides.items():
+        for one in found:
+            to = (
+                question(one["task"])
+                if "task" in one
+                else about(completions[one["completion"]]["item"], [one["completion"]])
+            )
+            said_by = {"labeler": who[one["labeler"]] if one.get("labeler") else None}
+            columns = {name: value for name, value in one.items() if name not in ("task", "labeler")}
+            rows.append(to | said_by | {BESIDE: kind, kind: columns})
     return rows
 
 
 def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("name", "kind", "settings")}
-
-
-def _project_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a task is asked, so that votes which are not for training come back as such; the default is not said."""
-    return (
-        {} if row["id"] == DEFAULT_PROJECT else {"project": {name: row[name] for name in ("name", "purpose")}}
-    )
 
 
 def _answer_row(row: Mapping[str, Any], who: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -102,10 +118,10 @@ def _answer_row(row: Mapping[str, Any], who: Mapping[str, dict[str, Any]]) -> di
 
 
 def _read(row: Mapping[str, Any], place: Place) -> list[Ballot]:
-    if row.get(MARK) != VERSION:
+    if row.get(MARK) not in READ:
         raise BadRow("version", f"votes of version {row.get(MARK)!r}, expected {VERSION}")
     try:
-        ballot = _ballot(row, place)
+        ballot = _beside(row, place) if row.get(BESIDE) else _ballot(row, place)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRow("missing", f"not a vote as exported here: {type(error).__name__} {error}") from None
     _check_names(ballot)
@@ -114,26 +130,43 @@ def _read(row: Mapping[str, Any], place: Place) -> list[Ballot]:
 
 
 def _ballot(row: Mapping[str, Any], place: Place) -> Ballot:
-    asked, about, said = row["task"], row["prompt"], row["vote"]
-    prompt = Prompt(messages_from(about["messages"]), about["family"], about["source"], about["answer"])
-    answers = tuple(_answer(one) for one in row["completions"])
-    settings = {name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")}
-    if (where := asked.get("project")) is not None:
-        settings["project"] = (where["name"], where["purpose"])
+    said = row["vote"]
     shown = tuple(said["shown"]) if is_list(said["shown"]) else None
     return Ballot(
         place.where,
-        prompt,
-        answers,
+        *_about(row),
         Identity(**row["labeler"]),
         dict(said["payload"]),
-        Question(**settings),
+        _question(row["task"]),
         shown=shown,
         active_ms=said["active_ms"],
         wall_ms=said["wall_ms"],
-        written=_answer(row["written"]) if row.get("written") else None,
         row={name: said[name] for name in OWN},
     )
+
+
+def _beside(row: Mapping[str, Any], place: Place) -> Ballot:
+    """A row that is no vote; an event is about a completion, without a question, and may be nobody's."""
+    kind = row[BESIDE]
+    if kind not in BESIDES:
+        raise BadRow("missing", f"a row of kind {kind!r}, expected {', '.join(BESIDES)}")
+    names = {column.name for column in BESIDES[kind].c} - {"task", "labeler"}
+    columns = {name: row[kind][name] for name in sorted(names)}
+    labeler = NOBODY if row["labeler"] is None else Identity(**row["labeler"])
+    question = _question(row["task"]) if kind != "event" else Question("rating")
+    return Ballot(place.where, *_about(row), labeler, {"type": kind}, question, row=columns, beside=kind)
+
+
+def _about(row: Mapping[str, Any]) -> tuple[Prompt, tuple[Answer, ...]]:
+    asked = row["prompt"]
+    prompt = Prompt(messages_from(asked["messages"]), asked["family"], asked["source"], asked["answer"])
+    return prompt, tuple(_answer(one) for one in row["completions"])
+
+
+def _question(asked: Mapping[str, Any]) -> Question:
+    settings = {name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")}
+    project = asked.get("project")
+    return Question(**settings, project=None if project is None else (str(project[0]), str(project[1])))
 
 
 def _answer(one: Mapping[str, Any]) -> Answer:
@@ -147,9 +180,9 @@ def _answer(one: Mapping[str, Any]) -> Answer:
 def _check_names(ballot: Ballot) -> None:
     """Refuse kinds that the store has no place for."""
     for what, said, known in (
-        ("task", ballot.question.kind, ANSWERABLE),
-        ("project", ballot.question.project[1], PROJECT_PURPOSES),
+        ("task", ballot.question.kind, ("pairwise", "ranking", "rating")),
         ("labeler", ballot.labeler.kind, LABELER_KINDS),
+        ("project", (ballot.question.project or ("", "training"))[1], PROJECT_PURPOSES),
         *(("completion", one.source, COMPLETION_SOURCES) for one in ballot.answers),
     ):
         if said not in known:
@@ -159,6 +192,8 @@ def _check_names(ballot: Ballot) -> None:
 def _check_ids(ballot: Ballot) -> None:
     """Refuse a row whose completions are not what their ids say: its votes would be about something else."""
     for one in ballot.answers:
+        if one.source != "policy" and one.author is not None and not one.completion.text and not one.producer:
+            raise BadRow("erased", f"the author of completion {one.name} was erased, and its text with them")
         author = one.author and content_id("labeler", one.author.kind, one.author.name, one.author.settings)
         said = one.completion.text if one.completion.tokens is None else one.completion.tokens
         if one.name != content_id("completion", ballot.prompt.id, said, one.producer, author):
