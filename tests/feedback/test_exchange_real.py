@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from concordant.data.layouts.reading import read_preferences
+from concordant.feedback.board import board
 from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
 from concordant.feedback.imports import import_preferences
@@ -132,3 +133,48 @@ def test_real_votes_go_round(store: Store, shared_data: Path, tmp_path: Path) ->
             for one in (other, store)
         )
         assert found == expected
+
+
+def test_the_models_of_pandalm_make_a_board(store: Store, shared_data: Path) -> None:
+    """LLaMA above all and Cerebras-GPT below, as in arXiv:2306.05087, whichever of the three people is left out."""
+    import_votes(store, PANDALM, root=shared_data)
+    found = board(store)
+    assert found is not None
+    assert found.votes == 2997
+    names = [place.item for place in found.places]
+    assert (names[0], names[-1]) == ("llama-7b", "cerebras-gpt-6.7B")
+    assert found.places[-1].rank_bound > found.places[0].rank_bound == 1
+    assert sorted(one.n for one in found.absences) == [999] * 3
+    assert not any(one.matters for one in found.absences)
+
+
+def test_real_answers_in_the_columns_of_lmsys(store: Store, shared_data: Path, tmp_path: Path) -> None:
+    """The first person's verdicts, written as that data set writes them, give the pairs the file itself gives."""
+    raw = json.loads((shared_data / PANDALM).read_text(encoding="utf-8"))
+    rows = [
+        {
+            "prompt": json.dumps([str(row["instruction"])]),
+            "response_a": json.dumps([str(row["response1"])]),
+            "response_b": json.dumps([str(row["response2"])]),
+            **{
+                f"winner_{side}": int(row["annotator1"] == n)
+                for n, side in enumerate(("tie", "model_a", "model_b"))
+            },
+        }
+        for row in raw
+    ]
+    (tmp_path / "battles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = import_votes(store, "battles.jsonl", root=tmp_path)
+    assert (done.format, done.rows) == ("lmsys-55k", 999)
+    assert done.votes + done.dropped + done.repeated == 999
+    labels = Counter(row["annotator1"] for row in raw)
+    view = view_preferences(store)
+    assert (
+        labels[1] + labels[2] - done.dropped - done.repeated <= len(view.preferences) <= labels[1] + labels[2]
+    )
+    won = {
+        (str(row["instruction"]), str(row[f"response{row['annotator1']}"]))
+        for row in raw
+        if row["annotator1"]
+    }
+    assert all((one.prompt.text, one.chosen.text) in won for one in view.preferences)
