@@ -360,7 +360,18 @@ def test_gold_decisions_events_and_projects_come_back(voted: Store, tmp_path: Pa
         again = import_votes(other, "votes.jsonl", root=tmp_path)
         assert (again.votes, again.tasks, again.problems) == (0, 0, ())
         assert len(all_of(other, gold)) == 4
-    odd = json.loads((tmp_path / "votes.jsonl").read_text().splitlines()[-1]) | {"beside": "rumour"}
+    found = lines(tmp_path / "votes.jsonl")
+    for row in found:
+        if row["beside"] == "gold":
+            row["gold"]["expected"] = {"better": "nobody's"}
+        elif row["beside"] == "decision":
+            row["decision"]["payload"] = {"type": "pairwise", "verdict": "prefer", "winner": "nobody's"}
+    (tmp_path / "torn.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    with Store.open(tmp_path / "torn.sqlite") as other:
+        done_again = import_votes(other, "torn.jsonl", root=tmp_path)
+        assert (done_again.votes, done_again.counts) == (9, {"payload": 5})
+        assert all_of(other, gold) == all_of(other, adjudication) == []
+    odd = found[-1] | {"beside": "rumour"}
     (tmp_path / "odd.jsonl").write_text(json.dumps(odd) + "\n")
     with pytest.raises(UserError, match="no usable vote"):
         import_votes(voted, "odd.jsonl", root=tmp_path)

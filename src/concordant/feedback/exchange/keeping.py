@@ -62,9 +62,8 @@ def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
     )
     labelers = _labeler_ids(store, [draft.labeler for draft in drafts])
     besides = [(ballot, ids[n], tasks.get(n)) for n, ballot in enumerate(ballots) if ballot.beside]
-    besides.sort(
-        key=lambda one: (one[0].row or {}).get("created", 0)
-    )  # an event comes behind what it supersedes
+    # An event comes behind what it supersedes.
+    besides.sort(key=lambda one: (one[0].row or {}).get("created") or 0)
     who = _labeler_ids(store, [ballot.labeler for ballot, _, _ in besides if ballot.labeler.name])
     with store.writing() as connection:
         rows = _rows(connection, drafts, labelers, problems)
@@ -88,17 +87,12 @@ def _keep_beside(
     """Gold answers, decisions and events as they were; returns how many are new."""
     kept = 0
     for ballot, ids, task_id in besides:
-        row = dict(ballot.row or {})
-        table = _BESIDES[str(ballot.beside)]
-        if table is event_table:
-            row |= {"completion": next(iter(ids.values()))}
-        elif task_id is None:
-            problems.append(
-                Problem(ballot.where, "identical", "its answers are the same text", dropped=False)
-            )
+        row, table = dict(ballot.row or {}), _BESIDES[str(ballot.beside)]
+        wrong = _wrong(ballot, ids, task_id)
+        if wrong:
+            problems.append(Problem(ballot.where, "payload", wrong, dropped=False))
             continue
-        else:
-            row |= {"task": task_id}
+        row |= {"completion": next(iter(ids.values()))} if table is event_table else {"task": task_id}
         if table is not gold:
             row |= {"labeler": next(labelers) if ballot.labeler.name else None}
         kept += insert_missing(connection, table, [row])
@@ -181,6 +175,23 @@ def _drafts(
             if ballot.crowd and turn:
                 labeler, turn = replace(labeler, name=f"{labeler.name} ({turn + 1})"), 0
         yield _Draft(ballot, task_id, by_name, labeler, turn)
+
+
+def _wrong(ballot: Ballot, ids: Mapping[str, str], task_id: str | None) -> str:
+    """Why a row beside the votes cannot be kept; empty where it can."""
+    row, members = ballot.row or {}, list(ids.values())
+    if ballot.beside == "event":
+        return ""
+    if task_id is None:
+        return "the answers are the same text: nothing to prefer"
+    if ballot.beside == "gold":
+        known = isinstance(row["expected"], Mapping) and row["expected"].get("better") in members
+        return "" if known else "the known answer is none of those of its task"
+    try:
+        check_payload(row["payload"], ballot.question.kind, members, ballot.where)
+    except UserError as error:
+        return f"{error.what}, expected {error.expected}"
+    return ""
 
 
 Row = tuple[Ballot, dict[str, Any]]

@@ -9,9 +9,10 @@ which come back are about the same tasks, completions and labelers, and a second
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Table, select
+from sqlalchemy import Connection, Table, select
 
 from concordant.data.layouts.account import BadRow, Place
 from concordant.data.layouts.cells import is_list
@@ -49,72 +50,91 @@ BESIDES: Mapping[Beside, Table] = {"gold": gold, "decision": adjudication, "even
 OWN = ("id", "pass", "client", "idempotency_key", "supersedes", "extra", "created")
 
 
+Rows = Mapping[str, Mapping[str, Any]]  # rows by id
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The tables of a store from which rows are put together."""
+
+    labelers: Rows
+    items: Rows
+    completions: Rows
+    rubrics: Rows
+    tasks: Rows
+    projects: Rows
+    members: Mapping[str, Sequence[str]]  # completions by task
+
+    def question(self, key: str) -> dict[str, Any]:
+        """A task with its prompt and completions."""
+        asked = self.tasks[key]
+        settings = {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
+        settings |= {"rubric": self.rubrics[asked["rubric_version"]]["body"]}
+        if asked["project"] not in (None, DEFAULT_PROJECT):
+            here = self.projects[asked["project"]]
+            settings |= {"project": [here["name"], here["purpose"]]}
+        return self.about(asked["item"], self.members[key]) | {"task": settings}
+
+    def about(self, item_id: str, completion_ids: Sequence[str]) -> dict[str, Any]:
+        """A prompt and completions of it."""
+        asked = self.items[item_id]
+        return {
+            MARK: VERSION,
+            "prompt": {name: asked[name] for name in ("messages", "family", "source", "answer")},
+            "completions": [self._answer(self.completions[key]) for key in completion_ids],
+        }
+
+    def who(self, key: str | None) -> dict[str, Any] | None:
+        """A labeler by what makes its id."""
+        if key is None:
+            return None
+        return {name: self.labelers[key][name] for name in ("name", "kind", "settings")}
+
+    def _answer(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: row[name] for name in ("id", "text", "tokens", "ended", "producer", "source")}
+        return kept | {"author": self.who(row["author"])}
+
+
 def raw_votes(store: Store) -> list[dict[str, Any]]:
     """All votes in the order of their tasks, as JSON-able rows; a vote stands behind the one it supersedes.
 
     Then gold answers, decisions and events.
     """
     with store.reading() as connection:
-
-        def table(query: Any) -> dict[str, dict[str, Any]]:
-            return {row.id: dict(row._mapping) for row in connection.execute(query)}
-
-        labelers, items = table(select(labeler)), table(select(item))
-        completions, rubrics = table(select(completion)), table(select(rubric_version))
-        tasks, projects = table(select(task)), table(select(project))
-        members: dict[str, list[str]] = {}
-        listed = select(task_completion).order_by(task_completion.c.task, task_completion.c.position)
-        for row in connection.execute(listed):
-            members.setdefault(row.task, []).append(row.completion)
+        kept = _kept(connection)
         ordered = select(vote).join(task).order_by(task.c.seq, vote.c.created, vote.c.id)
-        votes = [dict(row._mapping) for row in connection.execute(ordered)]
-        besides: dict[Beside, list[dict[str, Any]]] = {
-            kind: [dict(row._mapping) for row in connection.execute(select(one).order_by(*one.primary_key))]
-            for kind, one in BESIDES.items()
-        }
-    who = {key: _identity(one) for key, one in labelers.items()}
-    answers = {key: _answer_row(one, who) for key, one in completions.items()}
-
-    def about(item_id: str, members_of: Sequence[str]) -> dict[str, Any]:
-        asked = items[item_id]
-        return {
-            MARK: VERSION,
-            "prompt": {name: asked[name] for name in ("messages", "family", "source", "answer")},
-            "completions": [answers[key] for key in members_of],
-        }
-
-    def question(key: str) -> dict[str, Any]:
-        asked = tasks[key]
-        settings = {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
-        settings |= {"rubric": rubrics[asked["rubric_version"]]["body"]}
-        if asked["project"] not in (None, DEFAULT_PROJECT):
-            settings |= {"project": [projects[asked["project"]][name] for name in ("name", "purpose")]}
-        return about(asked["item"], members[key]) | {"task": settings}
-
-    rows = []
-    for one in votes:
-        kept = {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")}
-        rows.append(question(one["task"]) | {"labeler": who[one["labeler"]], "vote": kept})
-    for kind, found in besides.items():
-        for one in found:
-            to = (
-                question(one["task"])
-                if "task" in one
-                else about(completions[one["completion"]]["item"], [one["completion"]])
-            )
-            said_by = {"labeler": who[one["labeler"]] if one.get("labeler") else None}
-            columns = {name: value for name, value in one.items() if name not in ("task", "labeler")}
-            rows.append(to | said_by | {BESIDE: kind, kind: columns})
+        rows = [_vote_row(kept, dict(row._mapping)) for row in connection.execute(ordered)]
+        for kind, table in BESIDES.items():
+            found = connection.execute(select(table).order_by(*table.primary_key))
+            rows += [_beside_row(kept, kind, dict(row._mapping)) for row in found]
     return rows
 
 
-def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("name", "kind", "settings")}
+def _kept(connection: Connection) -> _Kept:
+    def table(one: Table) -> Rows:
+        return {row.id: dict(row._mapping) for row in connection.execute(select(one))}
+
+    members: dict[str, list[str]] = {}
+    listed = select(task_completion).order_by(task_completion.c.task, task_completion.c.position)
+    for row in connection.execute(listed):
+        members.setdefault(row.task, []).append(row.completion)
+    named = map(table, (labeler, item, completion, rubric_version, task, project))
+    labelers, items, completions, rubrics, tasks, projects = named
+    return _Kept(labelers, items, completions, rubrics, tasks, projects, members)
 
 
-def _answer_row(row: Mapping[str, Any], who: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("id", "text", "tokens", "ended", "producer", "source")}
-    return kept | {"author": None if row["author"] is None else who[row["author"]]}
+def _vote_row(kept: _Kept, one: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")}
+    return kept.question(one["task"]) | {"labeler": kept.who(one["labeler"]), "vote": said}
+
+
+def _beside_row(kept: _Kept, kind: Beside, one: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "event":
+        about = kept.about(kept.completions[one["completion"]]["item"], [one["completion"]])
+    else:
+        about = kept.question(one["task"])
+    columns = {name: value for name, value in one.items() if name not in ("task", "labeler")}
+    return about | {"labeler": kept.who(one.get("labeler")), BESIDE: kind, kind: columns}
 
 
 def _read(row: Mapping[str, Any], place: Place) -> list[Ballot]:
