@@ -17,7 +17,6 @@ from concordant.data.layouts.cells import text
 from concordant.data.sources import RawRow
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.labelers import Identity
-from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.rubric import DEFAULT_RUBRIC
 from concordant.feedback.votes import BEST, WORST, Payload, prefer, tie
 
@@ -45,7 +44,9 @@ class Question:
     policy: Mapping[str, Any] = field(default_factory=lambda: {"selector": "import"})
     need: int = 1
     priority: float = 0.0
-    project: tuple[str, str] = (DEFAULT_PROJECT, "training")  # name and purpose
+    project: tuple[str, str, Mapping[str, Any]] | None = (
+        None  # name, purpose, settings; None: that of the run
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from concordant.feedback.ids import content_id, now_ms
 from concordant.feedback.labelers import Identity
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.leasing import recount
-from concordant.feedback.schema import adjudication, event_table, gold, task, vote
+from concordant.feedback.schema import adjudication, completion, event_table, gold, task, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, check_payload
+from concordant.feedback.writing import written_id, written_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
     with store.writing() as connection:
         rows = _rows(connection, drafts, labelers, problems)
         fresh = _fresh(connection, rows, problems)
+        insert_missing(connection, completion, [_written(*one) for one in fresh if one[0].written])
         insert_missing(connection, vote, [row for _, row in fresh])
         beside = _keep_beside(connection, besides, iter(who), problems)
         recount(connection, sorted({row["task"] for _, row in rows} | {key for _, _, key in besides if key}))
@@ -135,17 +137,20 @@ def _create_tasks(
     tasks: list[str | None] = []
     added = 0
     pairs = zip(ballots, ids, strict=True)
-    for question, together in groupby(pairs, key=lambda pair: pair[0].question):
-        groups = [list(by_name.values()) for _, by_name in together]
-        created = store.create_tasks(
-            question.kind,
-            groups,
-            need=question.need,
-            policy=question.policy,
-            rubric=question.rubric,
-            priority=question.priority,
-            project=store.add_project(*question.project) if question.project else DEFAULT_PROJECT,
-        )
+    for question, run in groupby(pairs, key=lambda pair: pair[0].question):
+        alike = list(run)
+        settings: dict[str, Any] = {
+            "need": question.need,
+            "policy": question.policy,
+            "rubric": question.rubric,
+            "priority": question.priority,
+            "project": store.add_project(*question.project) if question.project else DEFAULT_PROJECT,
+        }
+        if question.kind == "demonstration":
+            created = store.create_demonstration_tasks([ballot.prompt for ballot, _ in alike], **settings)
+        else:
+            groups = [list(by_name.values()) for _, by_name in alike]
+            created = store.create_tasks(question.kind, groups, **settings)
         tasks += created.ids
         added += created.added
     return tasks, added
@@ -209,7 +214,10 @@ def _rows(
     rows = []
     for draft, labeler in zip(drafts, labelers, strict=True):
         ballot = draft.ballot
-        payload = with_ids(ballot.payload, draft.ids)
+        ids = dict(draft.ids)
+        if (text := ballot.written) is not None:
+            ids[text.name] = written_id(ballot.prompt.id, text.completion.text, labeler, draft.task)
+        payload = with_ids(ballot.payload, ids)
         try:
             if payload["type"] != "retract":
                 check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
@@ -249,6 +257,13 @@ def _row(draft: _Draft, labeler: str, payload: Payload, rubric: str, now: int) -
     }
 
 
+def _written(ballot: Ballot, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the labeler of a vote wrote, as a row of `completion`."""
+    assert ballot.written is not None
+    text, parent = ballot.written.completion.text, row["payload"]["parent"]
+    return written_row(ballot.prompt.id, text, parent, row["labeler"], row["task"], row["created"])
+
+
 def with_ids(payload: Payload, ids: Mapping[str, str]) -> dict[str, Any]:
     """The payload with the ids of completions in place of names; names without one are left out of it."""
     said = dict(payload)
@@ -259,6 +274,7 @@ def with_ids(payload: Payload, ids: Mapping[str, str]) -> dict[str, Any]:
         said["tiers"] = [tier for tier in tiers if tier]
     if "unacceptable" in said:
         said["unacceptable"] = [ids[name] for name in said["unacceptable"] if name in ids]
+    said |= {key: ids.get(said[key], said[key]) for key in ("parent", "completion") if said.get(key)}
     if "scores" in said:
         said["scores"] = {ids[name]: given for name, given in said["scores"].items() if name in ids}
     return said

@@ -38,9 +38,11 @@ from concordant.feedback.schema import (
     vote,
 )
 from concordant.feedback.store import Store
+from concordant.feedback.votes import COMPARED
 
 NAME = "votes"
 VERSION = 2
+ANSWERABLE = (*COMPARED, "edit", "demonstration")
 READ = (1, VERSION)  # before 2 there were votes alone, and nothing of projects
 BESIDE = "beside"  # the column that says of a row that it is no vote
 MARK = "concordant_votes"  # the column that shows the format; its value is the version
@@ -72,8 +74,8 @@ class _Kept:
         settings |= {"rubric": self.rubrics[asked["rubric_version"]]["body"]}
         if asked["project"] not in (None, DEFAULT_PROJECT):
             here = self.projects[asked["project"]]
-            settings |= {"project": [here["name"], here["purpose"]]}
-        return self.about(asked["item"], self.members[key]) | {"task": settings}
+            settings |= {"project": {name: here[name] for name in ("name", "purpose", "settings")}}
+        return self.about(asked["item"], self.members.get(key, ())) | {"task": settings}
 
     def about(self, item_id: str, completion_ids: Sequence[str]) -> dict[str, Any]:
         """A prompt and completions of it."""
@@ -81,7 +83,7 @@ class _Kept:
         return {
             MARK: VERSION,
             "prompt": {name: asked[name] for name in ("messages", "family", "source", "answer")},
-            "completions": [self._answer(self.completions[key]) for key in completion_ids],
+            "completions": [self.answer(key) for key in completion_ids],
         }
 
     def who(self, key: str | None) -> dict[str, Any] | None:
@@ -90,23 +92,32 @@ class _Kept:
             return None
         return {name: self.labelers[key][name] for name in ("name", "kind", "settings")}
 
-    def _answer(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, key: str) -> dict[str, Any]:
+        """A completion with what makes its id."""
+        row = self.completions[key]
         kept = {name: row[name] for name in ("id", "text", "tokens", "ended", "producer", "source")}
         return kept | {"author": self.who(row["author"])}
 
 
-def raw_votes(store: Store) -> list[dict[str, Any]]:
-    """All votes in the order of their tasks, as JSON-able rows; a vote stands behind the one it supersedes.
+def raw_votes(store: Store, of_project: str | None = None) -> list[dict[str, Any]]:
+    """The votes of a project (id), or all, in the order of their tasks, as JSON-able rows.
 
-    Then gold answers, decisions and events.
+    A vote stands behind the one it supersedes. Then come gold answers, decisions and events.
     """
+    here = select(task.c.id).where(task.c.project == of_project)
     with store.reading() as connection:
         kept = _kept(connection)
         ordered = select(vote).join(task).order_by(task.c.seq, vote.c.created, vote.c.id)
+        ordered = ordered if of_project is None else ordered.where(task.c.project == of_project)
         rows = [_vote_row(kept, dict(row._mapping)) for row in connection.execute(ordered)]
         for kind, table in BESIDES.items():
-            found = connection.execute(select(table).order_by(*table.primary_key))
-            rows += [_beside_row(kept, kind, dict(row._mapping)) for row in found]
+            asked = select(table).order_by(*table.primary_key)
+            if of_project is not None:
+                about = select(task_completion.c.completion).where(task_completion.c.task.in_(here))
+                asked = asked.where(
+                    table.c.completion.in_(about) if kind == "event" else table.c.task.in_(here)
+                )
+            rows += [_beside_row(kept, kind, dict(row._mapping)) for row in connection.execute(asked)]
     return rows
 
 
@@ -125,7 +136,12 @@ def _kept(connection: Connection) -> _Kept:
 
 def _vote_row(kept: _Kept, one: Mapping[str, Any]) -> dict[str, Any]:
     said = {name: one[name] for name in (*OWN, "shown", "payload", "active_ms", "wall_ms")}
-    return kept.question(one["task"]) | {"labeler": kept.who(one["labeler"]), "vote": said}
+    written = one["payload"].get("completion")
+    return kept.question(one["task"]) | {
+        "labeler": kept.who(one["labeler"]),
+        "written": None if written is None else kept.answer(written),
+        "vote": said,
+    }
 
 
 def _beside_row(kept: _Kept, kind: Beside, one: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,6 +177,7 @@ def _ballot(row: Mapping[str, Any], place: Place) -> Ballot:
         shown=shown,
         active_ms=said["active_ms"],
         wall_ms=said["wall_ms"],
+        written=_answer(row["written"]) if row.get("written") else None,
         row={name: said[name] for name in OWN},
     )
 
@@ -185,8 +202,9 @@ def _about(row: Mapping[str, Any]) -> tuple[Prompt, tuple[Answer, ...]]:
 
 def _question(asked: Mapping[str, Any]) -> Question:
     settings = {name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")}
-    project = asked.get("project")
-    return Question(**settings, project=None if project is None else (str(project[0]), str(project[1])))
+    if (here := asked.get("project")) is not None:
+        settings["project"] = (str(here["name"]), str(here["purpose"]), dict(here["settings"]))
+    return Question(**settings)
 
 
 def _answer(one: Mapping[str, Any]) -> Answer:
@@ -200,9 +218,9 @@ def _answer(one: Mapping[str, Any]) -> Answer:
 def _check_names(ballot: Ballot) -> None:
     """Refuse kinds that the store has no place for."""
     for what, said, known in (
-        ("task", ballot.question.kind, ("pairwise", "ranking", "rating")),
+        ("task", ballot.question.kind, ANSWERABLE),
         ("labeler", ballot.labeler.kind, LABELER_KINDS),
-        ("project", (ballot.question.project or ("", "training"))[1], PROJECT_PURPOSES),
+        ("project", (ballot.question.project or ("", "training", {}))[1], PROJECT_PURPOSES),
         *(("completion", one.source, COMPLETION_SOURCES) for one in ballot.answers),
     ):
         if said not in known:
