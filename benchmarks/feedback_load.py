@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 
 from sqlalchemy import select
@@ -180,7 +181,7 @@ def label(url: str, token: str, acknowledged: multiprocessing.Queue, stop: multi
                 "questions"
             ]:
                 kept.append(call(url + "/api/votes", token, vote_for(question))["vote"])
-        except (OSError, urllib.error.URLError):
+        except (OSError, HTTPException):  # gone before it answered, or in the middle of it
             time.sleep(0.05)
     acknowledged.put(kept)
 
