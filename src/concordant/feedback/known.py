@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.errors import UserError
 from concordant.feedback import schema
@@ -219,11 +220,15 @@ def _asked_now(connection: Connection, project: str) -> dict[str, Mapping[str, A
     return {row.task: row.expected for row in rows}
 
 
-# Put together once, as in `statements`. Nobody's answer closes these tasks: those not withdrawn are open. They are
-# looked up from the few there are in `gold`, where an engine left to itself may begin with every task.
-_ASKED = (schema.task.c.project == bindparam("beside")) & (schema.task.c.state != "cancelled")
+def _asked_in(key: str | BindParameter[str]) -> ColumnElement[bool]:
+    """Condition on `task`: in the project `key`, and not withdrawn. Nobody's answer closes these tasks."""
+    return (schema.task.c.project == key) & (schema.task.c.state != "cancelled")
+
+
+# Put together once, as in `statements`. Tasks are looked up from the few there are in `gold`, where an engine left
+# to itself may begin with every task.
 _EXPECTED = select(schema.gold.c.task, schema.gold.c.expected).where(
-    exists().where(schema.task.c.id == schema.gold.c.task, _ASKED)
+    exists().where(schema.task.c.id == schema.gold.c.task, _asked_in(bindparam("beside")))
 )
 _HERE = schema.task.c.project.in_(bindparam("projects", expanding=True))
 _LEASED = (
@@ -267,7 +272,7 @@ class Known:
 def known_answers(store: Store, project: str, n: int = 1_000, *, after: int = 0) -> list[Known]:
     """Up to `n` questions with a known answer that are asked in a project (id), `after` so many, the newest first."""
     gold = schema.gold
-    found = questions(store, _ASKED.params(beside=beside(project)), n, after=after, newest=True)
+    found = questions(store, _asked_in(beside(project)), n, after=after, newest=True)
     with store.reading() as connection:
         known = select(gold).where(gold.c.task.in_([one.task for one in found]))
         facts = {row.task: row for row in connection.execute(known)}
