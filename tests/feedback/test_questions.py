@@ -108,7 +108,7 @@ def test_what_is_no_question_is_named_with_its_line(tmp_path: Path, monkeypatch:
         {"prompt": "hi", "completions": ["a", "b"], "note": 1},
         "{broken",
         {"completions": ["a", "b"]},
-        {"prompt": "hi"},
+        {"prompts": "hi"},
         {"prompt": "hi", "completions": []},
         {"prompt": "hi", "completions": "a and b"},
         {"prompt": "hi", "completions": ["a", 5]},
@@ -129,7 +129,7 @@ def test_what_is_no_question_is_named_with_its_line(tmp_path: Path, monkeypatch:
 
 def test_files_too_long_and_files_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no question among 1 rows"):
-        read_questions(write(tmp_path, [{"prompt": "hi"}]))
+        read_questions(write(tmp_path, [{"prompts": "hi"}]))
     with pytest.raises(UserError, match="no question"):
         read_questions(write(tmp_path, []))
     monkeypatch.setattr(module, "MOST_ROWS", 2)
@@ -185,6 +185,24 @@ def test_a_kind_may_be_asked_for(store: Store, tmp_path: Path) -> None:
     assert (asked.tasks, asked.known, asked.counts) == (1, 1, {"number": 1})
     with pytest.raises(UserError, match="can be asked so"):
         ask(store, tmp_path, [ROWS[2]], kind="ranking")
+
+
+def test_people_may_be_asked_to_write(store: Store, tmp_path: Path) -> None:
+    """One answer can be made better; where there is none, people write one, and nothing else can be asked."""
+    rows = [{"prompt": "p"}, {"prompt": "q", "completion": "a"}, {"prompt": "r"}]
+    rubric = {"question": "Say it in one line", "dimensions": ["concise"]}
+    asked = ask(store, tmp_path, rows, kind="demonstration", rubric=rubric)
+    assert (asked.tasks, asked.dropped, asked.counts) == (2, 1, {"number": 1})
+    asked = ask(store, tmp_path, rows, kind="edit")
+    assert (asked.tasks, asked.dropped, asked.counts) == (1, 2, {"missing": 2})
+    leases = store.lease_many(store.add_labeler("ada", "human"), 9, project=asked.project)
+    kinds = [(one.comparison.kind, one.rubric["question"]) for one in leases]
+    assert sorted(kinds) == [
+        ("demonstration", "Say it in one line"),
+        ("demonstration", "Say it in one line"),
+        ("edit", "Make this answer better"),
+    ]
+    assert ask(store, tmp_path, rows).counts == {"missing": 2}
 
 
 def test_projects_that_are_there_for_something_else_are_left_alone(store: Store, tmp_path: Path) -> None:

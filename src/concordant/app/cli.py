@@ -214,13 +214,7 @@ def _label(command: argparse.ArgumentParser) -> None:
         ("--write", "ask for people's own answers to N prompts"),
     ):
         command.add_argument(name, type=int, default=0, metavar="N", help=what)
-    command.add_argument(
-        "--rubric",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="ask what this file says (default: as `concordant feedback rubric` prints)",
-    )
+    _rubric(command)
     command.add_argument(
         "--compare",
         nargs=2,
@@ -260,6 +254,16 @@ def _label(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="HOST",
         help="with --share: a name this server answers to (all)",
+    )
+
+
+def _rubric(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rubric",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="ask what this file says (default: as `concordant feedback rubric` prints)",
     )
 
 
@@ -340,10 +344,12 @@ def _questions_in(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--kind",
-        choices=("pairwise", "ranking", "rating"),
+        choices=("pairwise", "ranking", "rating", "edit", "demonstration"),
         default=None,
-        help="what is asked (default: two answers pairwise, three to nine as a ranking, one as a rating)",
+        help="what is asked (default: two answers pairwise, three to nine as a ranking, one as a rating); edit: make "
+        "the one answer better; demonstration: write an answer to a prompt that has none",
     )
+    _rubric(verb)
     verb.add_argument(
         "--votes",
         type=int,

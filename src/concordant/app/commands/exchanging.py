@@ -16,6 +16,7 @@ from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import ImportedVotes, keep_votes, read_votes
 from concordant.feedback.exchange.questions import read_questions
 from concordant.feedback.projects import project_named
+from concordant.feedback.rubric import read_rubric
 from concordant.feedback.store import Store
 
 STORE = "feedback.sqlite"
@@ -46,7 +47,12 @@ def ask_file(arguments: argparse.Namespace, console: Console) -> int:
     address = store_at(arguments.store, new=True)
     read = read_questions(arguments.file)
     wanted = Request(
-        arguments.project, arguments.purpose, arguments.kind, arguments.votes, arguments.most_votes
+        arguments.project,
+        arguments.purpose,
+        arguments.kind,
+        read_rubric(arguments.rubric, arguments.kind or "pairwise") if arguments.rubric else None,
+        arguments.votes,
+        arguments.most_votes,
     )
     with Store.open(address) as store:
         done = ask_questions(store, read, wanted)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import select
 
@@ -20,7 +21,7 @@ from concordant.feedback.exchange.questions import OpenQuestion, QuestionsRead
 from concordant.feedback.known import add_known
 from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.project_settings import checked, read_config
-from concordant.feedback.rubric import DEFAULT_RUBRIC, RATING_RUBRIC
+from concordant.feedback.rubric import default_rubric
 from concordant.feedback.store import Store
 
 PURPOSES = ("training", "evaluation")  # what people may be asked for
@@ -33,7 +34,8 @@ class Request:
 
     project: str  # its name
     purpose: str = "training"
-    kind: str | None = None  # pairwise, ranking or rating; None: by the number of answers
+    kind: str | None = None  # one of FITS; None: by the number of answers
+    rubric: Mapping[str, Any] | None = None  # None: that of the kind
     votes: int | None = None  # labelers for each; None: as the project says, else one
     most_votes: int | None = None
 
@@ -79,12 +81,13 @@ def ask_questions(store: Store, read: QuestionsRead, request: Request, labeler: 
     for kind, questions in by_kind.items():
         for some in chunks(questions, CHUNK):
             groups = list(zip(some, _keep(store, some), strict=True))
-            plain = [group for one, group in groups if one.better is None]
-            tasks += _ask(store, project, kind, config, plain)
+            plain = [pair for pair in groups if pair[0].better is None]
+            rubric = request.rubric or default_rubric(kind)
+            tasks += _ask(store, project, kind, config, rubric, plain)
             for one, group in groups:
                 if one.better is not None:
                     better = group[one.better]
-                    add_known(store, project, group, better, one.why, rubric=DEFAULT_RUBRIC, labeler=labeler)
+                    add_known(store, project, group, better, one.why, rubric=rubric, labeler=labeler)
                     known += 1
     repeated = sum(map(len, by_kind.values())) - tasks - known
     problems.sort(key=lambda one: [int(n) for n in re.findall(r"\d+", one.where.removeprefix(read.source))])
@@ -144,12 +147,21 @@ def _project(store: Store, request: Request) -> tuple[str, ProjectConfig]:
     return project, read_config(store, project).model_copy(update=given)
 
 
-def _ask(store: Store, project: str, kind: str, config: ProjectConfig, groups: list[list[str]]) -> int:
-    """Make tasks of groups of completions (ids); how many are new."""
+def _ask(
+    store: Store,
+    project: str,
+    kind: str,
+    config: ProjectConfig,
+    rubric: Mapping[str, Any],
+    asked: Sequence[tuple[OpenQuestion, list[str]]],
+) -> int:
+    """Make tasks of questions with their completions (ids); how many are new."""
     need, most = config.votes or 1, config.most_votes or 0
     policy = {"selector": "import"} | ({"most": most} if most > need else {})
-    rubric = RATING_RUBRIC if kind == "rating" else DEFAULT_RUBRIC
-    return store.create_tasks(kind, groups, need=need, policy=policy, rubric=rubric, project=project).added
+    shared: dict[str, Any] = {"need": need, "policy": policy, "rubric": rubric, "project": project}
+    if kind == "demonstration":
+        return store.create_demonstration_tasks([one.prompt for one, _ in asked], **shared).added
+    return store.create_tasks(kind, [group for _, group in asked], **shared).added
 
 
 def _keep(store: Store, questions: Sequence[OpenQuestion]) -> list[list[str]]:

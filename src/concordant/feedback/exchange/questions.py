@@ -1,4 +1,4 @@
-"""Questions without votes, as people have them in files: a prompt and one to nine answers that somebody is to compare.
+"""Questions without votes, as people have them in files: a prompt and up to nine answers that somebody is to compare.
 
 The prompt is read by every layout of `data.layouts.prompts`. The answers stand in a list (`completions`), in columns
 of one name (`response_a`, `response_b`), or one in each row, where rows of the same prompt make one question. A
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,18 @@ LONGEST = 100_000  # characters of a text: what is longer is shown cut, and cann
 DEEPEST = 6  # lists and objects inside each other; a conversation needs three
 
 
+FITS: Mapping[str, Callable[[int], bool]] = {  # the number of answers that a kind of question is asked about
+    "pairwise": lambda k: k == 2,
+    "ranking": lambda k: k >= 2,
+    "rating": lambda k: k >= 1,
+    "edit": lambda k: k == 1,
+    "demonstration": lambda k: k == 0,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """A prompt with answers to it, in the order of the file."""
+    """A prompt with answers to it, in the order of the file; without any, people are to write one."""
 
     where: str
     prompt: Prompt
@@ -51,14 +60,15 @@ class OpenQuestion:
     def kind(self, wanted: str | None) -> str:
         """What is asked about the answers. Errors: BadRow where they do not fit what is wanted."""
         k = len(self.answers)
+        if not k and wanted != "demonstration":
+            raise BadRow("missing", f"no answers: expected {EXPECTED}")
         kind = wanted or ("rating" if k == 1 else "pairwise" if k == 2 else "ranking")
-        fits = {"pairwise": k == 2, "ranking": k >= 2, "rating": True}
         if k > MOST_ANSWERS:
             raise BadRow("number", f"{k} answers, expected {MOST_ANSWERS} at most")
-        if not fits[kind]:
+        if not FITS[kind](k):
             raise BadRow("number", f"{k} answers, which cannot be a question of kind {kind}")
-        if self.better is not None and kind == "rating":
-            raise BadRow("label", "it says which answer is better, but they are rated one by one")
+        if self.better is not None and kind not in ("pairwise", "ranking"):
+            raise BadRow("label", "it says which answer is better, but they are not compared")
         return kind
 
 
@@ -128,7 +138,7 @@ def _questions(rows: Iterable[RawRow], problems: list[Problem]) -> Iterator[Open
             problems.append(Problem(row.where, bad.kind, bad.detail))
             continue
         at = gathered.get(one.prompt.id)
-        if len(one.answers) > 1:
+        if len(one.answers) != 1:
             found.append(one)
         elif at is None:
             gathered[one.prompt.id] = len(found)
@@ -196,8 +206,6 @@ def _answers(row: Mapping[str, Any], prompt: Prompt) -> Iterator[tuple[str, Any]
         yield from ((name, row[name]) for name in beside or alone[:1])
     elif prompt.answer:  # of a conversation its last turn
         yield "messages", prompt.answer
-    else:
-        raise BadRow("missing", f"no answers: expected {EXPECTED}")
 
 
 def _better(row: Mapping[str, Any], names: list[str], texts: tuple[str, ...]) -> int | None:

@@ -56,7 +56,7 @@ async def ask(request: Request, account: Lead, asked: Annotated[forms.Asking, Qu
 
 def _ask(store: Store, folder: Path, name: str, asked: forms.Asking, labeler: str) -> forms.Asked:
     read = read_questions(name, root=folder)
-    wanted = Wanted(asked.project, asked.purpose, asked.kind, asked.votes, asked.most_votes)
+    wanted = Wanted(asked.project, asked.purpose, asked.kind, votes=asked.votes, most_votes=asked.most_votes)
     done = ask_questions(store, read, wanted, labeler)
     told = [forms.ProblemRow(**asdict(one)) for one in done.problems[:TOLD]]
     return forms.Asked(

@@ -20,7 +20,7 @@ class Asking(Form):
     """Its name; the ending tells what it is: .jsonl, .json, .csv or .tsv."""
     project: Name
     purpose: Literal["training", "evaluation"] = "training"
-    kind: Literal["pairwise", "ranking", "rating"] | None = None
+    kind: Literal["pairwise", "ranking", "rating", "edit", "demonstration"] | None = None
     votes: Votes | None = None
     most_votes: MostVotes | None = None
 
