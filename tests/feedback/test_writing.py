@@ -25,6 +25,7 @@ from concordant.feedback.rubric import (
     read_rubric,
     written_out,
 )
+from concordant.feedback.standing import standing
 from concordant.feedback.store import Store
 from concordant.feedback.views import demonstrations, judgements, preferences, view_preferences
 from concordant.feedback.votes import Payload, Receipt, Vote, accept, edit, prefer, ranking, rating, tie
@@ -351,3 +352,21 @@ def test_what_an_erased_person_wrote_teaches_nobody(store: Store) -> None:
         1,
     )
     assert [one.completion.id for one in judgements(store)] == [parent, parent]
+
+
+def test_agreement_is_told_by_dimension(store: Store) -> None:
+    for n in range(6):
+        pair = [answer(store, f"{n} by the river."), answer(store, f"{n}, no idea.")]
+        store.create_tasks("pairwise", [pair], need=2)
+    for name in ("ada", "ben"):
+        who = store.add_labeler(name, "human")
+        for lease in store.lease_many(who, 6):
+            n = int(lease.comparison.completions[0].text[0])
+            harmless = 1 if name == "ada" else -1
+            said = prefer(lease.comparison.completions[0].id) | {
+                "dims": {"helpful": 1 if n % 2 else -1, "harmless": harmless}
+            }
+            store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, said))
+    harmless, helpful = standing(store).by_dimension
+    assert (harmless[0], harmless[1].value, harmless[1].n) == ("harmless", 0.0, 6)
+    assert (helpful[0], helpful[1].value, helpful[2].value) == ("helpful", 1.0, 1.0)

@@ -103,7 +103,11 @@ def agreement(store: Store, labeler: str | None = None, *, project: str | None =
 
     `project` (id) takes the votes of that project instead of all that are for training.
     """
-    live = read_live_votes(store, project)
+    return agreement_of(read_live_votes(store, project), labeler)
+
+
+def agreement_of(live: LiveVotes, labeler: str | None = None) -> Agreement:
+    """The figures of these votes; see `agreement`."""
     own = [one for one in live.votes if labeler in (None, one.labeler)]
     found = list(_agreeing(live, labeler))
     raw = clustered_rate([share for _, share in found], [prompt for prompt, _ in found])
@@ -123,9 +127,11 @@ def _sides(live: LiveVotes, vote: LiveVote) -> dict[frozenset[str], Verdict]:
 
 def _agreeing(live: LiveVotes, labeler: str | None) -> Iterator[tuple[str, float]]:
     """For every two labelers of a task, its prompt and the share of the pairs both decided on which they agree."""
+    touched = {one.task_id for one in live.votes if labeler in (None, one.labeler)}
     by_task: dict[str, dict[str, LiveVote]] = defaultdict(dict)
     for one in live.votes:
-        by_task[one.task_id].setdefault(one.labeler, one)  # of several passes the first
+        if one.task_id in touched:
+            by_task[one.task_id].setdefault(one.labeler, one)  # of several passes the first
     for task_id, votes in by_task.items():
         for a, b in combinations(votes.values(), 2):
             if labeler not in (None, a.labeler, b.labeler):

@@ -25,7 +25,7 @@ from concordant.feedback.schema import (
 )
 from concordant.feedback.statements import LIVE
 from concordant.feedback.store import Store
-from concordant.feedback.votes import VERDICT_TYPES, Payload, dimension_payload
+from concordant.feedback.votes import VERDICT_TYPES, Payload, dimension_payload, named_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,12 @@ def digest(store: Store) -> str:
     live = read_live_votes(store).deciding
     said = [(vote.task_id, vote.labeler, vote.payload) for vote in live.votes]
     return content_id("votes", said)
+
+
+def dimensions_said(live: LiveVotes) -> list[str]:
+    """The dimensions of rubrics that votes speak of, "overall" aside."""
+    named = {name for one in live.votes for name in named_in(one.payload)}
+    return sorted(named)
 
 
 def of_dimension(live: LiveVotes, name: str) -> LiveVotes:

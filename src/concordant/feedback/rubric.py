@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 from concordant.errors import UserError
 from concordant.feedback.database import chunks
 from concordant.feedback.schema import rubric_version, task
+from concordant.feedback.votes import named_in
 
 QUESTIONS: Mapping[str, str] = {  # by kind of task, where a rubric has no question of its own
     "pairwise": "Which answer is better?",
@@ -134,7 +135,7 @@ def latest_rubric(connection: Connection, project: str) -> Mapping[str, Any]:
 
 def check_dimensions(connection: Connection, votes: Iterable[Mapping[str, Any]]) -> None:
     """Raise UserError for a row of `vote` that speaks of a dimension its rubric does not have."""
-    named = [(one, set(_named(one["payload"]))) for one in votes]
+    named = [(one, set(named_in(one["payload"]))) for one in votes]
     speaking = [(one, names) for one, names in named if names]
     known: dict[str, set[str]] = {}
     for some in chunks(sorted({one["rubric_version"] for one, _ in speaking})):
@@ -149,10 +150,3 @@ def check_dimensions(connection: Connection, votes: Iterable[Mapping[str, Any]])
             raise UserError(
                 f"no dimension is called {strange[0]!r}", where=f"task {one['task']}", expected=expected
             )
-
-
-def _named(payload: Mapping[str, Any]) -> Iterable[str]:
-    """The dimensions a payload speaks of, "overall" aside, which sums them up."""
-    yield from payload.get("dims", ())
-    for given in payload.get("scores", {}).values():
-        yield from (name for name in given if name != "overall")

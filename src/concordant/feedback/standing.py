@@ -16,17 +16,18 @@ from concordant.feedback.agreement import (
     Agreement,
     Alpha,
     Rate,
-    agreement,
+    agreement_of,
     cohen_kappa,
     fleiss_kappa,
     krippendorff_alpha,
     pair_labels,
     unanimous,
 )
-from concordant.feedback.live_votes import read_live_votes
+from concordant.feedback.live_votes import LiveVotes, dimensions_said, of_dimension, read_live_votes
 from concordant.feedback.schema import labeler
 from concordant.feedback.store import Store
 
+NOTHING = Alpha(math.nan, math.nan, math.nan, 0, 0)
 MOST_PAIRS = 5  # labelers up to which Cohen's kappa is told for every two of them
 
 
@@ -40,6 +41,7 @@ class Standing:
     fleiss: float  # nan unless everybody labelled everything
     cohen: tuple[tuple[str, str, float, int], ...]  # names of two labelers, kappa, pairs both labelled
     names: dict[str, str]  # of labelers, by id
+    by_dimension: tuple[tuple[str, Rate, Alpha], ...] = ()  # name, two labelers prefer the same side, alpha
 
 
 def standing(store: Store, project: str | None = None) -> Standing:
@@ -49,10 +51,9 @@ def standing(store: Store, project: str | None = None) -> Standing:
     voters = sorted({one.labeler for one in live.votes})
     with store.reading() as connection:
         names = {row.id: row.name for row in connection.execute(select(labeler.c.id, labeler.c.name))}
-    figures = agreement(store, project=project)
+    figures = agreement_of(live)
     if labels.size == 0:
-        nothing = Alpha(math.nan, math.nan, math.nan, 0, 0)
-        return Standing(figures, nothing, Rate(math.nan, 0, 0.0, 1.0), math.nan, (), names)
+        return Standing(figures, NOTHING, Rate(math.nan, 0, 0.0, 1.0), math.nan, (), names)
     complete = labels.shape[1] > 1 and bool(np.isfinite(labels).all())
     cohen = []
     for a, b in combinations(range(len(voters)), 2) if len(voters) <= MOST_PAIRS else ():
@@ -68,7 +69,16 @@ def standing(store: Store, project: str | None = None) -> Standing:
         fleiss_kappa(labels) if complete else math.nan,
         tuple(cohen),
         names,
+        tuple(_of_dimension(live, name) for name in dimensions_said(live)),
     )
+
+
+def _of_dimension(live: LiveVotes, name: str) -> tuple[str, Rate, Alpha]:
+    """How far labelers agree on one dimension of the rubric."""
+    said = of_dimension(live, name)
+    labels, prompts = pair_labels(said)
+    alpha = krippendorff_alpha(labels, clusters=prompts) if labels.size else NOTHING
+    return name, agreement_of(said).raw, alpha
 
 
 def fit_project(store: Store, project: str | None = None) -> tuple[LabelerStanding, ...]:

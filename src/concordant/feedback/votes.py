@@ -330,6 +330,13 @@ def refused(payload: Payload, completions: Sequence[str]) -> Sequence[str]:
     return completions if both_bad else list(payload.get("unacceptable", ()))
 
 
+def named_in(payload: Payload) -> Iterator[str]:
+    """The dimensions a payload speaks of, "overall" aside, which sums them up."""
+    yield from payload.get("dims", ())
+    for given in payload.get("scores", {}).values():
+        yield from (name for name in given if name != "overall")
+
+
 def dimension_payload(payload: Payload, name: str, completions: Sequence[str]) -> Payload | None:
     """What a vote says of one dimension, as a vote on nothing else; None where it says nothing of it.
 

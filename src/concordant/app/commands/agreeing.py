@@ -32,6 +32,10 @@ def agree(arguments: argparse.Namespace, console: Console) -> int:
         ("Krippendorff's alpha", _alpha(found.alpha)),
         ("Fleiss' kappa", fleiss),
         *((f"Cohen's kappa, {a} and {b}", f"{kappa:.3f}, n = {n:,}") for a, b, kappa, n in found.cohen),
+        *(
+            (f"{name}: the same side; alpha", f"{_rate(raw)}; {_alpha(alpha)}")
+            for name, raw, alpha in found.by_dimension
+        ),
         ("what was shown first wins", _rate(found.figures.first_chosen)),
         ("what is longer wins", _rate(found.figures.longer_chosen)),
     ]

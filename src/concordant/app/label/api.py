@@ -22,10 +22,11 @@ from concordant.feedback.accounts import (
     set_disabled,
 )
 from concordant.feedback.aggregation.fits import latest_fit
-from concordant.feedback.agreement import Rate, agreement
+from concordant.feedback.agreement import Rate, agreement_of
 from concordant.feedback.disputes import adjudicate
 from concordant.feedback.erasure import erase
 from concordant.feedback.known import asked_for, below_others, gold_scores, next_leases
+from concordant.feedback.live_votes import read_live_votes
 from concordant.feedback.practice import lesson
 from concordant.feedback.project_settings import config_of
 from concordant.feedback.projects import Project, done_by, project_of, projects, shares
@@ -239,10 +240,10 @@ def project_row(one: Project) -> forms.ProjectRow:
 def labeler_rows(store: Store, project: str) -> list[forms.LabelerRow]:
     """The figures of every labeler of a project."""
     gold, fits = gold_scores(store, project), latest_fit(store, project)
-    below = below_others(gold)
+    below, live = below_others(gold), read_live_votes(store, project)
     rows = []
     for one in shares(store, project):
-        figures = agreement(store, one.labeler, project=project)
+        figures = agreement_of(live, one.labeler)
         known, fit = gold.get(one.labeler), fits.get(one.labeler)
         rows.append(
             forms.LabelerRow(

@@ -14,8 +14,10 @@ from concordant.feedback.accounts import accounts
 from concordant.feedback.answered import Answered
 from concordant.feedback.disputes import disputes
 from concordant.feedback.ids import content_id
+from concordant.feedback.layout import DEFAULT_PROJECT
 from concordant.feedback.project_settings import config_of
 from concordant.feedback.projects import Project, done_by, project_of, projects
+from concordant.feedback.rubric import dimensions_of, latest_rubric
 from concordant.feedback.standing import standing
 from concordant.feedback.versus import is_versus, result
 from concordant.feedback.votes import Payload
@@ -53,8 +55,11 @@ def _instructions(project: Project) -> dict[str, Any]:
 @router.get("/welcome", name="welcome")
 def welcome(request: Request, account: Labeler, then: Then = "") -> HTMLResponse:
     """What is asked of a labeler, before the exercises."""
-    practice = project_of(store_of(request), request.app.state.practice)
-    return page(request, "welcome.html.j2", account=account, practice=practice, then=then)
+    store = store_of(request)
+    with store.reading() as connection:
+        rubric = latest_rubric(connection, then or DEFAULT_PROJECT)
+    dimensions = dimensions_of(rubric)
+    return page(request, "welcome.html.j2", account=account, dimensions=dimensions, then=then)
 
 
 @router.get("/practice", name="practice")
