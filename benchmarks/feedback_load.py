@@ -54,7 +54,7 @@ def write(address: str, name: str, queue: multiprocessing.Queue) -> None:
         while True:
             begin = time.perf_counter()
             try:
-                lease = store.lease(labeler)
+                lease = store.lease(labeler, project=DEFAULT_PROJECT)
                 if lease is None:
                     break
                 vote = Vote(lease.comparison.task_id, prefer(lease.comparison.completions[0].id))

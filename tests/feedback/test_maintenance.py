@@ -32,14 +32,16 @@ def used(address: str | Path) -> str | Path:
     return address
 
 
-def first_layout(address: str | Path) -> None:
-    """A store as it was before there was a second layout, with one vote; it does not say which layout it has."""
+OLD = [layout.FIRST, "0002"]
+
+
+def old_layout(address: str | Path, number: str = layout.FIRST) -> None:
+    """A store as it was at an earlier layout, with one vote; of the first it does not say which layout it has."""
     engine = connect(address)
     with engine.begin() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(Path(layout.__file__).parent / "migrations"))
         command.upgrade(config, layout.FIRST)
-        connection.execute(text("DROP TABLE alembic_version"))
         for statement in (
             "INSERT INTO project VALUES ('default', 'default', 'default', 1, 0)",
             "INSERT INTO rubric_version VALUES ('r', 's', '{}', 0)",
@@ -58,6 +60,10 @@ def first_layout(address: str | Path) -> None:
             '\'{"type": "pairwise", "verdict": "prefer", "winner": "b"}\', \'k\', false, 0)',
         ):
             connection.exec_driver_sql(statement)
+        if number == layout.FIRST:
+            connection.execute(text("DROP TABLE alembic_version"))
+        else:
+            command.upgrade(config, number)
     engine.dispose()
 
 
@@ -79,12 +85,13 @@ def shape(address: str | Path) -> dict[str, object]:
     return shape
 
 
+@pytest.mark.parametrize("number", OLD)
 def test_an_old_store_is_refused_and_then_upgraded_with_a_backup(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first_layout(address)
-    with pytest.raises(UserError, match="layout 0001") as caught:
+    old_layout(address, number)
+    with pytest.raises(UserError, match=f"layout {number}") as caught:
         Store.open(address)
     assert "concordant db upgrade" in caught.value.fix
     kept = bring_up_to_date(address)
@@ -100,7 +107,7 @@ def test_an_old_store_is_refused_and_then_upgraded_with_a_backup(
     old = create_engine(f"sqlite:///{kept}")
     with old.connect() as connection:
         assert connection.exec_driver_sql("SELECT payload FROM vote").scalar() is not None
-        assert layout.layout_of(connection) == layout.FIRST
+        assert layout.layout_of(connection) == number
     old.dispose()
 
 
@@ -110,7 +117,7 @@ def test_an_upgraded_store_is_like_a_new_one(
     monkeypatch.chdir(tmp_path)
     new = str(tmp_path / "new.sqlite") if address.endswith("sqlite") else postgres.database()
     Store.open(new).close()
-    first_layout(address)
+    old_layout(address)
     bring_up_to_date(address)
     assert shape(address) == shape(new)
 

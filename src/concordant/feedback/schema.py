@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-LAYOUT = "0002"  # the newest of `migrations/`; a store made today has it
+LAYOUT = "0003"  # the newest of `migrations/`; a store made today has it
 
 TASK_KINDS = ("pairwise", "ranking", "rating", "edit", "demonstration", "redteam")
 TASK_STATES = ("open", "done", "adjudication", "cancelled")
@@ -145,8 +145,16 @@ task = Table(
     _one_of("kind", TASK_KINDS),
     _one_of("state", TASK_STATES),
 )
-# Read in this order the index answers "which task next" without a sort, however many are open.
-Index("ix_task_next", task.c.state, task.c.priority.desc(), text("(n_done > 0) DESC"), task.c.random_key)
+# Read in this order the index answers "which task of a project next" without a sort, however many are open in it or
+# in others.
+Index(
+    "ix_task_next",
+    task.c.project,
+    task.c.state,
+    task.c.priority.desc(),
+    text("(n_done > 0) DESC"),
+    task.c.random_key,
+)
 
 task_completion = Table(
     "task_completion",
@@ -244,6 +252,8 @@ adjudication = Table(
     _json("votes_seen"),
     _created(),
 )
+
+Index("ix_adjudication_task", adjudication.c.task)
 
 event_table = Table(
     "event",
