@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from concordant.feedback.aggregation.bradley_terry import fit_board
 from concordant.feedback.aggregation.contests import Contests, from_arrays
 from concordant.feedback.aggregation.intervals import uncertainty
-from concordant.feedback.agreement import clustered_rate, krippendorff_alpha, rate
+from concordant.feedback.reading.agreement import clustered_rate, krippendorff_alpha, rate
 
 Floats = npt.NDArray[np.float64]
 

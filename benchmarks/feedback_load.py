@@ -26,9 +26,9 @@ from pathlib import Path
 from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
-from concordant.feedback import schema
 from concordant.feedback.accounts import add_account, make_token
-from concordant.feedback.layout import DEFAULT_PROJECT
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 

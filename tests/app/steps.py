@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
-from concordant.feedback import schema
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.statements import LIVE
+from concordant.feedback.answering.statements import LIVE
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.store import Store
 
 PRODUCER = {"policy": "sft"}

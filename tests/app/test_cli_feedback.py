@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from concordant.feedback.known import known_answers
-from concordant.feedback.live_votes import digest
-from concordant.feedback.projects import project_named
+from concordant.feedback.asking.known import known_answers
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.projects import project_named
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 from tiny_run import clone, concordant

@@ -9,8 +9,8 @@ import urllib.request
 from http.cookiejar import CookieJar
 from pathlib import Path
 
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.projects import project_named, project_of
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.projects import project_named, project_of
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 from tiny_run import clone, concordant, start

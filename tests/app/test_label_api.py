@@ -28,9 +28,9 @@ from concordant.feedback.accounts import (
     open_session,
     set_disabled,
 )
-from concordant.feedback.known import gold_scores
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.practice import add_gold
+from concordant.feedback.asking.known import gold_scores
+from concordant.feedback.asking.practice import add_gold
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.store import Store
 
 with warnings.catch_warnings():

@@ -15,10 +15,10 @@ from sqlalchemy import select
 from steps import PRODUCER, all_sent, ask, asked, begin, live, next_question, press, shown, texts
 
 from concordant.data.types import Completion, Message, Prompt
-from concordant.feedback import schema
 from concordant.feedback.accounts import accounts
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.views import preferences
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.views import preferences
 
 
 def test_pairs_by_keyboard_alone(site: Site) -> None:

@@ -11,9 +11,9 @@ from playwright.sync_api import Page, expect
 from steps import all_sent, ask, asked, begin, live, next_question, press, shown, texts
 
 from concordant.data.types import Prompt
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.rubric import DEFAULT_RUBRIC
-from concordant.feedback.views import demonstrations, preferences
+from concordant.feedback.asking.rubric import DEFAULT_RUBRIC
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.views import demonstrations, preferences
 
 
 def field(page: Page) -> Any:

@@ -15,12 +15,12 @@ from test_label_api import HOST, leased, questions, session, vote
 from concordant.app.label.leading import uploads
 from concordant.app.label.server import create_app
 from concordant.data.types import Prompt
-from concordant.feedback import schema
 from concordant.feedback.accounts import add_account
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.live_votes import digest
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.versus import Pair, Side, ask_versus
 from concordant.feedback.store import Store
-from concordant.feedback.versus import Pair, Side, ask_versus
 
 ROWS = [
     {"prompt": "hi", "completions": ["a", "b"], "mood": "good"},

@@ -14,12 +14,12 @@ from test_label_page import all_sent, ask, asked, begin, live, next_question, pr
 
 from concordant.data.types import Message, Prompt
 from concordant.feedback.accounts import Account
-from concordant.feedback.known import beside, known_answers, make_known
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.project_settings import configure, read_config
-from concordant.feedback.projects import project_named, projects
+from concordant.feedback.asking.known import beside, known_answers, make_known
+from concordant.feedback.asking.project_settings import configure, read_config
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.projects import project_named, projects
+from concordant.feedback.reading.versus import Pair, Side, ask_versus
 from concordant.feedback.store import Store
-from concordant.feedback.versus import Pair, Side, ask_versus
 from concordant.feedback.votes import Vote, prefer
 
 SIDES = (Side("sft", "1"), Side("policy", "2"))

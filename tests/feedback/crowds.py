@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.aggregation.contests import Contests, from_arrays
-from concordant.feedback.live_votes import LiveVote, LiveVotes
-from concordant.feedback.simulated import SimulatedLabeler, Traits
+from concordant.feedback.answering.simulated import SimulatedLabeler, Traits
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import Comparison
 
 Floats = npt.NDArray[np.float64]

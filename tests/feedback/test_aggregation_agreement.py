@@ -13,8 +13,8 @@ from evalica import alpha as evalica_alpha
 from pandas import DataFrame
 
 from concordant.errors import UserError
-from concordant.feedback import agreement
-from concordant.feedback.agreement import (
+from concordant.feedback.reading import agreement
+from concordant.feedback.reading.agreement import (
     clustered_rate,
     cohen_kappa,
     fleiss_kappa,

@@ -28,8 +28,8 @@ from concordant.feedback.aggregation.contests import (
 )
 from concordant.feedback.aggregation.intervals import Place, Uncertainty, uncertainty
 from concordant.feedback.aggregation.likelihood import Parameters, objective, slope_along
-from concordant.feedback.live_votes import LiveVote, LiveVotes
-from concordant.feedback.simulated import Traits
+from concordant.feedback.answering.simulated import Traits
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import both_bad, prefer, ranking, tie
 
 # The equation.

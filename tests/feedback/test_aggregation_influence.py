@@ -15,7 +15,7 @@ from concordant.feedback.aggregation.bradley_terry import fit_board
 from concordant.feedback.aggregation.contests import FIRST, SECOND, Contests, from_arrays
 from concordant.feedback.aggregation.influence import capped, without_each
 from concordant.feedback.aggregation.intervals import uncertainty
-from concordant.feedback.board import board
+from concordant.feedback.reading.board import board
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Submission, Vote, prefer
 from tiny_run import concordant

@@ -25,10 +25,10 @@ from concordant.feedback.aggregation.dawid_skene import (
     pair_votes,
 )
 from concordant.feedback.aggregation.fits import LabelerFit, keep_fit, read_fit
-from concordant.feedback.agreement import krippendorff_alpha, pair_labels
-from concordant.feedback.live_votes import read_live_votes
+from concordant.feedback.reading.agreement import krippendorff_alpha, pair_labels
+from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.reading.views import demonstrations, preferences, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import demonstrations, preferences, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, tie
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from concordant.errors import UserError
-from concordant.feedback import mounts
+from concordant.feedback.database import mounts
 from concordant.feedback.store import Store
 from servers import Postgres
 

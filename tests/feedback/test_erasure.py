@@ -14,7 +14,6 @@ from test_store import answer, fill
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback import erasure, schema
 from concordant.feedback.accounts import (
     accept,
     add_account,
@@ -25,12 +24,13 @@ from concordant.feedback.accounts import (
     of_token,
     open_session,
 )
-from concordant.feedback.agreement import agreement
-from concordant.feedback.disputes import adjudicate
+from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.asking.practice import add_gold
+from concordant.feedback.database import erasure, schema
 from concordant.feedback.ids import content_id
-from concordant.feedback.practice import add_gold
+from concordant.feedback.reading.agreement import agreement
+from concordant.feedback.reading.views import demonstrations, judgements, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import demonstrations, judgements, view_preferences
 from concordant.feedback.votes import Submission, Vote, prefer, ranking, skip
 from tiny_run import concordant
 

@@ -13,16 +13,16 @@ from sqlalchemy import Table, func, insert, select, update
 from concordant.data.layouts.reading import read_judgements, read_preferences, read_prompts
 from concordant.data.types import Completion, Message, Prompt
 from concordant.errors import UserError
-from concordant.feedback.disputes import adjudicate
-from concordant.feedback.erasure import erase
+from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.asking.practice import add_gold, add_practice
+from concordant.feedback.database.erasure import erase
+from concordant.feedback.database.schema import adjudication, event_table, gold, labeler, project, task, vote
 from concordant.feedback.exchange import exporting
 from concordant.feedback.exchange.exporting import Exported, Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
-from concordant.feedback.live_votes import digest
-from concordant.feedback.practice import add_gold, add_practice
-from concordant.feedback.schema import adjudication, event_table, gold, labeler, project, task, vote
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.views import judgements, preferences, read_live_votes, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import judgements, preferences, read_live_votes, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie
 
 ASKED = Prompt((Message("user", "hi"),), family="fact", where="a.jsonl:1", answer="x")

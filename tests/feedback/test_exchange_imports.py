@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from concordant.errors import UserError
+from concordant.feedback.database.schema import completion, item, labeler, task, vote
 from concordant.feedback.exchange.formats import FORMATS
 from concordant.feedback.exchange.importing import ImportedVotes, import_votes
-from concordant.feedback.schema import completion, item, labeler, task, vote
+from concordant.feedback.reading.views import judgements, preferences, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import judgements, preferences, view_preferences
 
 Rows = Sequence[Mapping[str, Any]]
 Import = Callable[..., ImportedVotes]

@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 
 from concordant.data.layouts.reading import read_preferences
-from concordant.feedback.board import board
+from concordant.feedback.answering.imports import import_preferences
 from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import import_votes
-from concordant.feedback.imports import import_preferences
-from concordant.feedback.live_votes import digest
+from concordant.feedback.reading.board import board
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.views import (
+    LiveVotes,
+    judgements,
+    preferences,
+    read_live_votes,
+    view_preferences,
+)
 from concordant.feedback.store import Store
-from concordant.feedback.views import LiveVotes, judgements, preferences, read_live_votes, view_preferences
 
 OASST = "oasst-trees/en_100_tree.jsonl"
 PANDALM = "pandalm-testset/testset-v1.json"

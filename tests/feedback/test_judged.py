@@ -13,10 +13,10 @@ from sqlalchemy import text
 from concordant.data.layouts.reading import read_judgements
 from concordant.data.types import Completion, Judgement, Preference, Prompt
 from concordant.errors import UserError
-from concordant.feedback.imports import import_judgements, import_preferences
+from concordant.feedback.answering.imports import import_judgements, import_preferences
+from concordant.feedback.reading.summary import summarise
+from concordant.feedback.reading.views import judgements, preferences
 from concordant.feedback.store import Store
-from concordant.feedback.summary import summarise
-from concordant.feedback.views import judgements, preferences
 from concordant.feedback.votes import Payload, Submission, Vote, both_bad, prefer, ranking, rating, skip, tie
 
 

@@ -9,9 +9,7 @@ from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback import schema
-from concordant.feedback.agreement import rate
-from concordant.feedback.known import (
+from concordant.feedback.asking.known import (
     add_known,
     asked_for,
     below_others,
@@ -23,13 +21,15 @@ from concordant.feedback.known import (
     origins,
     withdraw,
 )
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.live_votes import digest
-from concordant.feedback.project_settings import config_of, configure
-from concordant.feedback.projects import done_by, project_of, projects
-from concordant.feedback.rubric import DEFAULT_RUBRIC
+from concordant.feedback.asking.project_settings import config_of, configure
+from concordant.feedback.asking.rubric import DEFAULT_RUBRIC
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.agreement import rate
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.projects import done_by, project_of, projects
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.feedback.votes import Lease, Vote, prefer, ranking, skip, tie
 
 

@@ -12,12 +12,12 @@ from sqlalchemy import create_engine, inspect, text
 from test_store import answer, fill
 
 from concordant.errors import UserError
-from concordant.feedback import layout, schema
-from concordant.feedback.engine import connect
-from concordant.feedback.live_votes import digest
-from concordant.feedback.maintenance import backup, bring_up_to_date, copy, digest_of
+from concordant.feedback.database import layout, schema
+from concordant.feedback.database.engine import connect
+from concordant.feedback.database.maintenance import backup, bring_up_to_date, copy, digest_of
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from servers import Postgres
 
 

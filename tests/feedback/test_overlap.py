@@ -9,13 +9,13 @@ from sqlalchemy import text
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.agreement import agreement
-from concordant.feedback.disputes import adjudicate, disputes
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.live_votes import digest
-from concordant.feedback.overlap import in_agreement
+from concordant.feedback.answering.disputes import adjudicate, disputes
+from concordant.feedback.asking.overlap import in_agreement
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.agreement import agreement
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.views import judgements, preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import judgements, preferences
 from concordant.feedback.votes import Vote, both_bad, prefer, ranking, tie
 
 

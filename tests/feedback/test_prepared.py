@@ -10,9 +10,9 @@ from sqlalchemy import delete, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from test_store import answer, fill
 
-from concordant.feedback import leasing
-from concordant.feedback.prepared import Prepared, one_of, together
-from concordant.feedback.schema import judge_cache
+from concordant.feedback.answering import leasing
+from concordant.feedback.database.prepared import Prepared, one_of, together
+from concordant.feedback.database.schema import judge_cache
 from concordant.feedback.store import Store
 from servers import Postgres
 

@@ -8,9 +8,9 @@ import pytest
 from test_store import Clock, answer, fill
 
 from concordant.errors import UserError
-from concordant.feedback import projects as module
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.projects import project_of, projects
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading import projects as module
+from concordant.feedback.reading.projects import project_of, projects
 from concordant.feedback.store import Store
 
 

@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import select
 
 from concordant.errors import UserError
-from concordant.feedback import schema
+from concordant.feedback.asking.known import known_answers
+from concordant.feedback.asking.project_settings import read_config
+from concordant.feedback.database import schema
 from concordant.feedback.exchange import questions as module
 from concordant.feedback.exchange.asking import Asked, Request, ask_questions
 from concordant.feedback.exchange.questions import OpenQuestion, read_questions
-from concordant.feedback.known import known_answers
-from concordant.feedback.live_votes import digest
-from concordant.feedback.project_settings import read_config
-from concordant.feedback.projects import project_named, project_of
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.projects import project_named, project_of
+from concordant.feedback.reading.views import demonstrations, judgements, preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import demonstrations, judgements, preferences
 from concordant.feedback.votes import Vote, prefer
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from concordant.errors import UserError
-from concordant.feedback.committee import committee
-from concordant.feedback.selection import (
+from concordant.feedback.asking.committee import committee
+from concordant.feedback.asking.selection import (
     Candidates,
     choose,
     coreset,

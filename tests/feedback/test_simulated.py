@@ -13,10 +13,8 @@ import pytest
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.agreement import Agreement, agreement
-from concordant.feedback.labelers import Labeler, collect
-from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes
-from concordant.feedback.simulated import (
+from concordant.feedback.answering.labelers import Labeler, collect
+from concordant.feedback.answering.simulated import (
     PRESETS,
     SimulatedLabeler,
     Traits,
@@ -24,8 +22,10 @@ from concordant.feedback.simulated import (
     simulated_labelers,
     utility,
 )
+from concordant.feedback.reading.agreement import Agreement, agreement
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes, read_live_votes
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.feedback.votes import Comparison, Vote, verdicts
 
 PRODUCER = {"policy": "sft", "seed": 0}

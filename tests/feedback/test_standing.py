@@ -11,10 +11,10 @@ from test_simulated import gold
 
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.aggregation.fits import latest_fit
+from concordant.feedback.answering.labelers import Identity, collect
+from concordant.feedback.answering.simulated import SimulatedLabeler, Traits
 from concordant.feedback.exchange.importing import import_votes
-from concordant.feedback.labelers import Identity, collect
-from concordant.feedback.simulated import SimulatedLabeler, Traits
-from concordant.feedback.standing import fit_project, standing
+from concordant.feedback.reading.standing import fit_project, standing
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Comparison, Vote, prefer
 

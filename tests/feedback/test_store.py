@@ -14,8 +14,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from clocks import Clock
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.leasing import LEASE_MS
-from concordant.feedback.schema import labeler_fit, vote
+from concordant.feedback.answering.leasing import LEASE_MS
+from concordant.feedback.database.schema import labeler_fit, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip
 

@@ -9,14 +9,14 @@ from sqlalchemy import select
 
 from concordant.data.types import Prompt
 from concordant.errors import UserError
-from concordant.feedback import schema
-from concordant.feedback.disputes import adjudicate
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.live_votes import digest
-from concordant.feedback.project_settings import configure
-from concordant.feedback.projects import project_of
+from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.asking.project_settings import configure
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.live_votes import digest
+from concordant.feedback.reading.projects import project_of
+from concordant.feedback.reading.versus import Asked, Pair, Side, ask_versus, result
 from concordant.feedback.store import Store
-from concordant.feedback.versus import Asked, Pair, Side, ask_versus, result
 from concordant.feedback.votes import Payload, Vote, both_bad, prefer, tie
 
 SIDES = (Side("sft", "one"), Side("policy", "two"))

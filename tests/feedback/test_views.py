@@ -11,10 +11,10 @@ import pytest
 
 from concordant.data.types import Completion, Message, Preference, Prompt
 from concordant.errors import UserError
-from concordant.feedback.agreement import agreement, implied_accuracy, wilson_interval
-from concordant.feedback.imports import import_preferences
+from concordant.feedback.answering.imports import import_preferences
+from concordant.feedback.reading.agreement import agreement, implied_accuracy, wilson_interval
+from concordant.feedback.reading.views import preferences, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences, view_preferences
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, rating, skip, tie, verdicts
 
 PROMPT = Prompt(

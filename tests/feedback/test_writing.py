@@ -11,13 +11,7 @@ from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback import schema
-from concordant.feedback.agreement import agreement
-from concordant.feedback.erasure import erase
-from concordant.feedback.exchange.exporting import Settings, export_view
-from concordant.feedback.exchange.importing import keep_votes, read_votes
-from concordant.feedback.live_votes import digest, of_dimension, read_live_votes
-from concordant.feedback.rubric import (
+from concordant.feedback.asking.rubric import (
     DEFAULT_RUBRIC,
     asked_of,
     dimensions_of,
@@ -25,9 +19,15 @@ from concordant.feedback.rubric import (
     read_rubric,
     written_out,
 )
-from concordant.feedback.standing import standing
+from concordant.feedback.database import schema
+from concordant.feedback.database.erasure import erase
+from concordant.feedback.exchange.exporting import Settings, export_view
+from concordant.feedback.exchange.importing import keep_votes, read_votes
+from concordant.feedback.reading.agreement import agreement
+from concordant.feedback.reading.live_votes import digest, of_dimension, read_live_votes
+from concordant.feedback.reading.standing import standing
+from concordant.feedback.reading.views import demonstrations, judgements, preferences, view_preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import demonstrations, judgements, preferences, view_preferences
 from concordant.feedback.votes import Payload, Receipt, Vote, accept, edit, prefer, ranking, rating, tie
 
 PROMPT = Prompt.user("Where is the mill?")

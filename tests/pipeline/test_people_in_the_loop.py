@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from concordant.errors import UserError
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.schema import task
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.database.schema import task
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.feedback.votes import Vote, ranking
 from concordant.pipeline.plan import votes_digest
 from concordant.pipeline.recipe import load_recipe

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concordant.feedback.live_votes import read_live_votes
+from concordant.feedback.reading.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.plan import votes_digest

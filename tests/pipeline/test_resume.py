@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from concordant.feedback import labelers
-from concordant.feedback.live_votes import digest
+from concordant.feedback.answering import labelers
+from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.store import Store
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.recipe import Recipe

@@ -11,8 +11,8 @@ import pytest
 from concordant.data.batches import Example, Row
 from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Completion, Demonstration, Message, Preference, Prompt
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.models.tiny import train_tokenizer
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import completion_ids, examples_of

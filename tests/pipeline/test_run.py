@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from concordant.errors import UserError
-from concordant.feedback.live_votes import digest
+from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 from concordant.pipeline.interrupt import StopRequest

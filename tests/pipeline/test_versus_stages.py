@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from concordant.errors import UserError
-from concordant.feedback.versus import Pair
+from concordant.feedback.reading.versus import Pair
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.recipe import load_recipe
 from concordant.pipeline.versus import answered_by_both

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from concordant.data.types import Prompt
 from concordant.errors import UserError
-from concordant.feedback.labelers import Identity
-from concordant.feedback.live_votes import read_live_votes
+from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.feedback.votes import Comparison, Vote, ranking, skip
 from concordant.models.load import new_reward_model
 from concordant.rollout.rollout import Rollout, Sample

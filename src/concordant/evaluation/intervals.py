@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from concordant.feedback.agreement import wilson_interval
+from concordant.feedback.reading.agreement import wilson_interval
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 %
 

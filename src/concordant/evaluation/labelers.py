@@ -9,9 +9,9 @@ from functools import cache
 from sqlalchemy import select
 
 from concordant.data.types import Prompt
-from concordant.feedback.agreement import Rate, rate
-from concordant.feedback.live_votes import read_live_votes
-from concordant.feedback.schema import labeler
+from concordant.feedback.database.schema import labeler
+from concordant.feedback.reading.agreement import Rate, rate
+from concordant.feedback.reading.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.votes import verdicts
 

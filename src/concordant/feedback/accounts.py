@@ -16,8 +16,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, insert, select, update
 
 from concordant.errors import UserError
-from concordant.feedback import schema
-from concordant.feedback.database import audit
+from concordant.feedback.database import schema
+from concordant.feedback.database.queries import audit
 from concordant.feedback.ids import new_id
 from concordant.feedback.store import Store
 

@@ -15,20 +15,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback import schema
-from concordant.feedback.database import audit, chunks, insert_missing, known
-from concordant.feedback.engine import (
-    Durability,
-    along_indexes,
-    at_one_moment,
-    connect,
-    database_errors,
-    turn,
-    without_transaction,
-)
-from concordant.feedback.ids import content_id, new_id, now_ms
-from concordant.feedback.layout import DEFAULT_PROJECT, prepare, project_row
-from concordant.feedback.leasing import (
+from concordant.feedback.answering.leasing import (
     LEASE_MS,
     give_leases,
     hand_in,
@@ -38,10 +25,23 @@ from concordant.feedback.leasing import (
     recount,
     with_questions,
 )
-from concordant.feedback.overlap import settle
-from concordant.feedback.rubric import default_rubric
-from concordant.feedback.statements import DECIDED, LIVE
-from concordant.feedback.tasks import TasksCreated, write_demonstration_tasks, write_tasks
+from concordant.feedback.answering.statements import DECIDED, LIVE
+from concordant.feedback.asking.overlap import settle
+from concordant.feedback.asking.rubric import default_rubric
+from concordant.feedback.asking.tasks import TasksCreated, write_demonstration_tasks, write_tasks
+from concordant.feedback.database import schema
+from concordant.feedback.database.engine import (
+    Durability,
+    along_indexes,
+    at_one_moment,
+    connect,
+    database_errors,
+    turn,
+    without_transaction,
+)
+from concordant.feedback.database.layout import DEFAULT_PROJECT, prepare, project_row
+from concordant.feedback.database.queries import audit, chunks, insert_missing, known
+from concordant.feedback.ids import content_id, new_id, now_ms
 from concordant.feedback.votes import COMPARED, VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
 Sampled = tuple[Prompt, Completion, Mapping[str, Any], bool | None]

@@ -16,7 +16,7 @@ def wait_for_people(recipe: Recipe, address: str | Path) -> None:
     settings = recipe.feedback
     if "human" not in settings.source:
         return
-    from concordant.feedback.projects import answered_by_people
+    from concordant.feedback.reading.projects import answered_by_people
     from concordant.feedback.store import Store
 
     with Store.open(address) as store:

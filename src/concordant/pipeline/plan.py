@@ -197,7 +197,7 @@ def _votes(stages: list[Planned], address: str | Path) -> str:
 
 def votes_digest(address: str | Path) -> str:
     """Digest of the live votes of a store."""
-    from concordant.feedback.live_votes import digest
+    from concordant.feedback.reading.live_votes import digest
     from concordant.feedback.store import Store
 
     with disk_errors(Path(address)), Store.open(address) as store:

@@ -39,7 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
             fix="put it into ~/.pgpass or the variable PGPASSWORD, which PostgreSQL reads by itself",
         )
     if recipe.feedback.rubric:
-        from concordant.feedback.rubric import read_rubric
+        from concordant.feedback.asking.rubric import read_rubric
 
         with located("feedback.rubric"):
             read_rubric(Path(recipe.data_root) / recipe.feedback.rubric)
@@ -95,7 +95,7 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
     with located("world.name"):
         world = make_world(settings.name, recipe.seed)
     if recipe.reads_votes or (isinstance(recipe.policy, ScoredConfig) and recipe.policy.asks_labelers):
-        from concordant.feedback.simulated import simulated_labelers
+        from concordant.feedback.answering.simulated import simulated_labelers
 
         with located("feedback.labelers"):
             simulated_labelers(recipe.feedback.labelers, world.gold)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from concordant.data.types import Completion, Preference, Prompt
 from concordant.errors import UserError
-from concordant.feedback.committee import MEMBERS, committee
-from concordant.feedback.selection import Candidates, Selector, choose
+from concordant.feedback.asking.committee import MEMBERS, committee
+from concordant.feedback.asking.selection import Candidates, Selector, choose
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.pipeline.context import template_of
 from concordant.pipeline.recipe import Recipe
 from concordant.seeds import derive

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from concordant.data.types import Prompt, messages_from
 from concordant.errors import UserError
-from concordant.feedback.versus import Pair, Side
+from concordant.feedback.reading.versus import Pair, Side
 from concordant.files import sha256_of
 from concordant.pipeline.context import Context, base_path
 from concordant.pipeline.folder import StageFolder, read_jsonl

@@ -21,10 +21,10 @@ from concordant.data.batches import Row
 from concordant.data.template import Template
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
-from concordant.feedback.labelers import Labeler, collect
-from concordant.feedback.live_votes import read_live_votes
+from concordant.feedback.answering.labelers import Labeler, collect
+from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.reading.views import standings
 from concordant.feedback.store import Store
-from concordant.feedback.views import standings
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.config import FunctionPartConfig, ServerPartConfig
 from concordant.train.rewards import Reward, RewardModel, Scores, checked

@@ -11,10 +11,10 @@ from rich.console import Console
 from concordant.app.runs import store_at
 from concordant.errors import UserError
 from concordant.feedback.aggregation.influence import Absence
-from concordant.feedback.agreement import Alpha, Rate
-from concordant.feedback.board import Board, board
-from concordant.feedback.known import gold_scores
-from concordant.feedback.standing import fit_project, standing
+from concordant.feedback.asking.known import gold_scores
+from concordant.feedback.reading.agreement import Alpha, Rate
+from concordant.feedback.reading.board import Board, board
+from concordant.feedback.reading.standing import fit_project, standing
 from concordant.feedback.store import Store
 
 

@@ -11,12 +11,12 @@ from rich.text import Text
 from concordant.app.commands.checking import SHOWN, class_line
 from concordant.app.runs import store_at
 from concordant.app.terminal import quiet_libraries, visible
+from concordant.feedback.asking.rubric import read_rubric
 from concordant.feedback.exchange.asking import Asked, Request, ask_questions
 from concordant.feedback.exchange.exporting import Settings, export_view
 from concordant.feedback.exchange.importing import ImportedVotes, keep_votes, read_votes
 from concordant.feedback.exchange.questions import read_questions
-from concordant.feedback.projects import project_named
-from concordant.feedback.rubric import read_rubric
+from concordant.feedback.reading.projects import project_named
 from concordant.feedback.store import Store
 
 STORE = "feedback.sqlite"

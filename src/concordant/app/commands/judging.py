@@ -10,9 +10,9 @@ from rich.console import Console
 from concordant.app.runs import recipe_of, store_at
 from concordant.app.terminal import Terminal, quiet_libraries
 from concordant.errors import UserError
-from concordant.feedback.projects import project_named, projects
+from concordant.feedback.reading.projects import project_named, projects
+from concordant.feedback.reading.versus import Result, ask_versus, is_versus, result
 from concordant.feedback.store import Store
-from concordant.feedback.versus import Result, ask_versus, is_versus, result
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 from concordant.pipeline.versus import answered_by_both
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from concordant.app.commands.judging import compare_stages
 from concordant.app.runs import recipe_of, store_at
 from concordant.errors import UserError
-from concordant.feedback.engine import Durability
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.projects import projects
-from concordant.feedback.questions import ask_more
-from concordant.feedback.rubric import read_rubric
+from concordant.feedback.asking.questions import ask_more
+from concordant.feedback.asking.rubric import read_rubric
+from concordant.feedback.database.engine import Durability
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.projects import projects
 from concordant.feedback.store import Store
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 

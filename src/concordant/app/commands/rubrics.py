@@ -8,8 +8,8 @@ from rich.console import Console
 
 from concordant.app.runs import store_at
 from concordant.app.terminal import visible
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.rubric import DEFAULT_RUBRIC, latest_rubric, written_out
+from concordant.feedback.asking.rubric import DEFAULT_RUBRIC, latest_rubric, written_out
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.store import Store
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from concordant.app.runs import store_at
 from concordant.app.terminal import visible
 from concordant.errors import UserError
-from concordant.feedback.erasure import erase, find
-from concordant.feedback.maintenance import backup, bring_up_to_date, copy
+from concordant.feedback.database.erasure import erase, find
+from concordant.feedback.database.maintenance import backup, bring_up_to_date, copy
 from concordant.feedback.store import Store
 
 

@@ -22,16 +22,16 @@ from concordant.feedback.accounts import (
     set_disabled,
 )
 from concordant.feedback.aggregation.fits import latest_fit
-from concordant.feedback.agreement import Rate, agreement_of
-from concordant.feedback.disputes import adjudicate
-from concordant.feedback.erasure import erase
-from concordant.feedback.known import asked_for, below_others, gold_scores, next_leases
-from concordant.feedback.live_votes import read_live_votes
-from concordant.feedback.practice import lesson
-from concordant.feedback.project_settings import config_of
-from concordant.feedback.projects import Project, done_by, project_of, projects, shares
-from concordant.feedback.rubric import asked_of, dimensions_of
-from concordant.feedback.standing import fit_project
+from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.asking.known import asked_for, below_others, gold_scores, next_leases
+from concordant.feedback.asking.practice import lesson
+from concordant.feedback.asking.project_settings import config_of
+from concordant.feedback.asking.rubric import asked_of, dimensions_of
+from concordant.feedback.database.erasure import erase
+from concordant.feedback.reading.agreement import Rate, agreement_of
+from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.reading.projects import Project, done_by, project_of, projects, shares
+from concordant.feedback.reading.standing import fit_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Lease, Vote
 

@@ -11,15 +11,15 @@ from concordant.app.label.api import labeler_rows
 from concordant.app.web.pages import page
 from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, store_of
 from concordant.feedback.accounts import accounts
-from concordant.feedback.answered import Answered
-from concordant.feedback.disputes import disputes
+from concordant.feedback.answering.disputes import disputes
+from concordant.feedback.asking.project_settings import config_of
+from concordant.feedback.asking.rubric import dimensions_of, latest_rubric
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.ids import content_id
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.project_settings import config_of
-from concordant.feedback.projects import Project, done_by, project_of, projects
-from concordant.feedback.rubric import dimensions_of, latest_rubric
-from concordant.feedback.standing import standing
-from concordant.feedback.versus import is_versus, result
+from concordant.feedback.reading.answered import Answered
+from concordant.feedback.reading.projects import Project, done_by, project_of, projects
+from concordant.feedback.reading.standing import standing
+from concordant.feedback.reading.versus import is_versus, result
 from concordant.feedback.votes import Payload
 
 router = APIRouter(include_in_schema=False)

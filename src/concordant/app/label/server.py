@@ -25,7 +25,7 @@ from concordant.app.web.pages import page
 from concordant.app.web.security import Guard, Limit
 from concordant.errors import UserError
 from concordant.feedback.accounts import Account
-from concordant.feedback.practice import add_practice
+from concordant.feedback.asking.practice import add_practice
 from concordant.feedback.store import Store
 
 APP = Path(__file__).parents[1]

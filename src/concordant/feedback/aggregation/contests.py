@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from concordant.errors import UserError
 from concordant.feedback.aggregation.connectivity import Connectivity, connectivity
-from concordant.feedback.live_votes import LiveVote, LiveVotes
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import Verdict, verdicts
 
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from concordant.errors import UserError
-from concordant.feedback.live_votes import LiveVotes
+from concordant.feedback.reading.live_votes import LiveVotes
 from concordant.feedback.votes import verdicts
 
 Floats = npt.NDArray[np.float64]

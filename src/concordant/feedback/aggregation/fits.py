@@ -9,10 +9,10 @@ from sqlalchemy import insert, select
 
 from concordant.errors import UserError
 from concordant.feedback.aggregation.bradley_terry import FLAGGED_BELOW, FLAGGED_FROM, LabelerStanding
-from concordant.feedback.database import audit, known
+from concordant.feedback.database.queries import audit, known
+from concordant.feedback.database.schema import audit as trail
+from concordant.feedback.database.schema import labeler, labeler_fit
 from concordant.feedback.ids import new_id, now_ms
-from concordant.feedback.schema import audit as trail
-from concordant.feedback.schema import labeler, labeler_fit
 from concordant.feedback.store import Store
 
 FITTED = "fit labelers"  # in the audit trail

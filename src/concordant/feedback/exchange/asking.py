@@ -14,14 +14,14 @@ from sqlalchemy import select
 from concordant.data.layouts.account import BadRow, Problem
 from concordant.data.types import Completion
 from concordant.errors import UserError
-from concordant.feedback import schema
+from concordant.feedback.asking.known import add_known
+from concordant.feedback.asking.project_settings import checked, read_config
+from concordant.feedback.asking.rubric import default_rubric
 from concordant.feedback.config import ProjectConfig
-from concordant.feedback.database import chunks
+from concordant.feedback.database import schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.database.queries import chunks
 from concordant.feedback.exchange.questions import OpenQuestion, QuestionsRead
-from concordant.feedback.known import add_known
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.project_settings import checked, read_config
-from concordant.feedback.rubric import default_rubric
 from concordant.feedback.store import Store
 
 PURPOSES = ("training", "evaluation")  # what people may be asked for

@@ -16,8 +16,8 @@ from concordant.data.layouts.account import BadRow, Place, Problem
 from concordant.data.layouts.cells import text
 from concordant.data.sources import RawRow
 from concordant.data.types import Completion, Prompt
-from concordant.feedback.labelers import Identity
-from concordant.feedback.rubric import DEFAULT_RUBRIC
+from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.asking.rubric import DEFAULT_RUBRIC
 from concordant.feedback.votes import BEST, WORST, Payload, prefer, tie
 
 IMPORTED: Mapping[str, Any] = {"imported": True}  # settings of every labeler known from a file only

@@ -14,8 +14,8 @@ from concordant.feedback.exchange import trl
 from concordant.feedback.exchange.raw_votes import raw_votes
 from concordant.feedback.exchange.rows import kto_rows, preference_rows, prompts, sft_rows, viewed
 from concordant.feedback.exchange.trl import Row, Turns
+from concordant.feedback.reading.views import DESIRABLE, Mode, Ties
 from concordant.feedback.store import Store
-from concordant.feedback.views import DESIRABLE, Mode, Ties
 from concordant.files import fresh_file, fresh_folder
 
 View = Literal["preferences", "kto", "sft", "prompts", "votes"]

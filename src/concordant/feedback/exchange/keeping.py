@@ -12,16 +12,16 @@ from sqlalchemy import Connection, select
 
 from concordant.data.layouts.account import Problem
 from concordant.errors import UserError
-from concordant.feedback.database import chunks, insert_missing
+from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.answering.leasing import recount
+from concordant.feedback.answering.writing import written_id, written_row
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.database.queries import chunks, insert_missing
+from concordant.feedback.database.schema import adjudication, completion, event_table, gold, task, vote
 from concordant.feedback.exchange.ballots import Answer, Ballot
 from concordant.feedback.ids import content_id, now_ms
-from concordant.feedback.labelers import Identity
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.leasing import recount
-from concordant.feedback.schema import adjudication, completion, event_table, gold, task, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, check_payload
-from concordant.feedback.writing import written_id, written_row
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from concordant.data.layouts.judgements import JUDGEMENTS
 from concordant.data.layouts.layout import Layout, recognise
 from concordant.data.layouts.preferences import PREFERENCES
 from concordant.data.types import Judgement, Preference
+from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.asking.rubric import RATING_RUBRIC
 from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each, person
-from concordant.feedback.labelers import Identity
-from concordant.feedback.rubric import RATING_RUBRIC
 from concordant.feedback.votes import BEST, WORST, prefer, rating, tie
 
 CROWD = person("imported")

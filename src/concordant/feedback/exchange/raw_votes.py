@@ -17,11 +17,9 @@ from sqlalchemy import Connection, Table, select
 from concordant.data.layouts.account import BadRow, Place
 from concordant.data.layouts.cells import is_list
 from concordant.data.types import Completion, Prompt, messages_from
-from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each
-from concordant.feedback.ids import content_id
-from concordant.feedback.labelers import Identity
-from concordant.feedback.layout import DEFAULT_PROJECT
-from concordant.feedback.schema import (
+from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.database.schema import (
     COMPLETION_SOURCES,
     LABELER_KINDS,
     PROJECT_PURPOSES,
@@ -37,6 +35,8 @@ from concordant.feedback.schema import (
     task_completion,
     vote,
 )
+from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each
+from concordant.feedback.ids import content_id
 from concordant.feedback.store import Store
 from concordant.feedback.votes import COMPARED
 

@@ -13,11 +13,10 @@ from typing import Any, TypeAlias
 from sqlalchemy import select
 
 from concordant.data.types import Demonstration, Judgement, Preference, Prompt
-from concordant.feedback.leasing import prompt_from
-from concordant.feedback.live_votes import LiveVote, LiveVotes, read_live_votes, written
-from concordant.feedback.schema import item, labeler, task
-from concordant.feedback.store import Store
-from concordant.feedback.views import (
+from concordant.feedback.answering.leasing import prompt_from
+from concordant.feedback.database.schema import item, labeler, task
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes, read_live_votes, written
+from concordant.feedback.reading.views import (
     DESIRABLE,
     Mode,
     Ties,
@@ -25,6 +24,7 @@ from concordant.feedback.views import (
     judgements_of,
     preferences_of,
 )
+from concordant.feedback.store import Store
 from concordant.feedback.votes import revision, verdicts
 
 Row: TypeAlias = dict[str, Any]

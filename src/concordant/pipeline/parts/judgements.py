@@ -9,8 +9,8 @@ from dataclasses import replace
 from concordant.data.batches import Example, Row
 from concordant.data.types import Judgement
 from concordant.errors import UserError
+from concordant.feedback.reading.views import judgements
 from concordant.feedback.store import Store
-from concordant.feedback.views import judgements
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import completion_ids

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Prompt
-from concordant.feedback.labelers import Labeler
-from concordant.feedback.simulated import simulated_labelers
+from concordant.feedback.answering.labelers import Labeler
+from concordant.feedback.answering.simulated import simulated_labelers
 from concordant.models.load import load_reward_model
 from concordant.pipeline.context import Context, path_of
 from concordant.rollout.rollout import Rollout, Sample

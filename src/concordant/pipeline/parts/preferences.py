@@ -8,8 +8,8 @@ from concordant.data.batches import Example, Pair, Row
 from concordant.data.template import Template
 from concordant.data.types import Completion, Preference, Prompt
 from concordant.errors import UserError
+from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
-from concordant.feedback.views import preferences
 from concordant.pipeline.context import Context
 
 

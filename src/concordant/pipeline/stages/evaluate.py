@@ -17,8 +17,8 @@ from concordant.evaluation.labelers import against_gold
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
 from concordant.evaluation.showing import side_by_side, spread
 from concordant.evaluation.text_metrics import unique_of
+from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
-from concordant.feedback.summary import summarise
 from concordant.models.forward import sequence_scores
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context

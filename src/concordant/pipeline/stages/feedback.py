@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from concordant.data.types import Prompt
-from concordant.feedback.imports import import_judgements, import_preferences
-from concordant.feedback.labelers import collect
-from concordant.feedback.rubric import read_rubric
+from concordant.feedback.answering.imports import import_judgements, import_preferences
+from concordant.feedback.answering.labelers import collect
+from concordant.feedback.asking.rubric import read_rubric
+from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
-from concordant.feedback.summary import summarise
 from concordant.files import write_json
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context, Totals

@@ -20,17 +20,17 @@ from concordant.app.label.forms import Decision, Done, LabelerRow
 from concordant.app.label.leading import forms
 from concordant.app.label.leading.uploads import receive
 from concordant.app.web.security import Key, Lead, may, store_of
-from concordant.feedback.agreement import Rate
-from concordant.feedback.answered import Answered, answered
+from concordant.feedback.asking.known import Known, known_answers, make_known, withdraw
+from concordant.feedback.asking.project_settings import configure, read_config
 from concordant.feedback.exchange.asking import Request as Wanted
 from concordant.feedback.exchange.asking import ask_questions
 from concordant.feedback.exchange.exporting import Settings, json_lines
 from concordant.feedback.exchange.questions import read_questions
-from concordant.feedback.known import Known, known_answers, make_known, withdraw
-from concordant.feedback.project_settings import configure, read_config
-from concordant.feedback.projects import Project, project_of
+from concordant.feedback.reading.agreement import Rate
+from concordant.feedback.reading.answered import Answered, answered
+from concordant.feedback.reading.projects import Project, project_of
+from concordant.feedback.reading.versus import result
 from concordant.feedback.store import Store
-from concordant.feedback.versus import result
 
 router = APIRouter(prefix="/api", tags=["leading"], dependencies=[may("lead", "lead")])
 

@@ -12,12 +12,12 @@ from concordant.app.label.leading.uploads import KINDS, MOST_BYTES
 from concordant.app.label.pages import in_words
 from concordant.app.web.pages import page
 from concordant.app.web.security import Key, Lead, store_of
-from concordant.feedback.answered import answered
+from concordant.feedback.asking.known import KINDS as KNOWABLE
+from concordant.feedback.asking.known import known_answers, origins
+from concordant.feedback.asking.project_settings import config_of
 from concordant.feedback.exchange.questions import MOST_ROWS
-from concordant.feedback.known import KINDS as KNOWABLE
-from concordant.feedback.known import known_answers, origins
-from concordant.feedback.project_settings import config_of
-from concordant.feedback.projects import project_of
+from concordant.feedback.reading.answered import answered
+from concordant.feedback.reading.projects import project_of
 
 router = APIRouter(include_in_schema=False)
 

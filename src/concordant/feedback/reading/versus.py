@@ -1,0 +1,186 @@
+"""Two models side by side, blind: labelers compare their answers to the same prompts and are not told whose is whose.
+
+Who made an answer stands in its producer and nowhere that a labeler looks. Answers that are the same text are not
+asked about: they are ties, and are kept as such with the project.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from concordant.data.types import Completion, Prompt
+from concordant.errors import UserError
+from concordant.feedback.database import schema
+from concordant.feedback.database.queries import audit
+from concordant.feedback.reading.agreement import Rate, rate
+from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.store import Store
+from concordant.feedback.votes import Payload
+
+KEY = "versus"  # of the settings of a project that compares two models
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: its name, and what tells it from an earlier model of that name."""
+
+    name: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What both said to a prompt; `ended` says whether a model finished, None where nobody knows."""
+
+    prompt: Prompt
+    texts: tuple[str, str]
+    ended: tuple[bool | None, bool | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The project, and what became of the pairs given."""
+
+    project: str
+    name: str
+    added: int  # questions that were not there before
+    repeated: int  # that were
+    alike: int  # prompts to which both say the same
+
+
+def ask_versus(store: Store, sides: tuple[Side, Side], pairs: Sequence[Pair], *, votes: int = 1) -> Asked:
+    """Ask `votes` labelers about each of `pairs`, in a project for evaluation; pairs that are there add nothing.
+
+    Another model of the same name gets another project: votes of two models are not counted together.
+    """
+    project, name = _project(store, sides)
+    different = [one for one in pairs if one.texts[0] != one.texts[1]]
+    rows = [
+        (one.prompt, Completion(text), {"stage": side.name, "model": side.model}, ended)
+        for one in different
+        for text, ended, side in zip(one.texts, one.ended, sides, strict=True)
+    ]
+    ids = store.add_completions(rows)
+    groups = list(zip(ids[::2], ids[1::2], strict=True))
+    added = store.create_tasks("pairwise", groups, need=votes, project=project).added
+    alike = sorted({one.prompt.id for one in pairs if one.texts[0] == one.texts[1]})
+    _remember(store, project, alike)
+    return Asked(project, name, added, len(groups) - added, len(alike))
+
+
+def _project(store: Store, sides: tuple[Side, Side]) -> tuple[str, str]:
+    """The project in which these two are compared, made if it is not there; its id and its name."""
+    wanted = {"stages": [one.name for one in sides], "models": [one.model for one in sides]}
+    title = " or ".join(one.name for one in sides)
+    table = schema.project.c
+    with store.reading() as connection:
+        there = connection.execute(select(table.id, table.name, table.settings)).all()
+    for row in there:
+        known = (row.settings or {}).get(KEY, {})
+        if {name: known.get(name) for name in wanted} == wanted:
+            return row.id, row.name
+    taken = {row.name for row in there}
+    number = next(n for n in range(1, len(there) + 2) if _numbered(title, n) not in taken)
+    name = _numbered(title, number)
+    return store.add_project(name, "evaluation", {KEY: {**wanted, "alike": []}}), name
+
+
+def _numbered(title: str, number: int) -> str:
+    return title if number == 1 else f"{title} ({number})"
+
+
+def _remember(store: Store, project: str, alike: Sequence[str]) -> None:
+    """Keep the prompts (ids) to which both say the same, beside those that are kept."""
+    table = schema.project
+    with store.writing() as connection:
+        query = select(table.c.settings).where(table.c.id == project).with_for_update()
+        settings = connection.execute(query).scalar_one()
+        known = settings[KEY]
+        both = sorted({*known["alike"], *alike})
+        if both == known["alike"]:
+            return
+        merged = {**settings, KEY: {**known, "alike": both}}
+        connection.execute(update(table).where(table.c.id == project).values(settings=merged))
+        audit(connection, "ask", "versus", {"project": project, "alike": len(both)}, store.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How the second of two models does against the first."""
+
+    first: str
+    second: str
+    rate: Rate  # of the second: one value for each prompt, the mean of its votes; what takes no side is half
+    first_better: int  # votes, or a lead's decisions in their place
+    second_better: int
+    ties: int
+    neither: int  # will do
+    alike: int  # prompts to which both say the same: ties that nobody was asked about
+    unanswered: int  # questions without a verdict
+
+    @property
+    def sure(self) -> str | None:
+        """Who is better, where the whole 95 % interval lies on one side of one half."""
+        if self.rate.n and self.rate.low > 0.5:
+            return self.second
+        return self.first if self.rate.n and self.rate.high < 0.5 else None
+
+
+def is_versus(settings: Mapping[str, Any]) -> bool:
+    """Whether a project with these settings compares two models."""
+    return KEY in settings
+
+
+def result(store: Store, project: str) -> Result:
+    """Who wins in a project (id) made by `ask_versus`, so far.
+
+    Votes on one prompt are not independent: a prompt is one observation. While questions are unanswered, prompts
+    with the same answers count in the share in which the others have been answered, so that an unfinished
+    comparison does not lean towards one half. Errors: UserError for a project of another kind.
+    """
+    task, member, completion = schema.task.c, schema.task_completion, schema.completion
+    with store.reading() as connection:
+        settings = connection.scalar(select(schema.project.c.settings).where(schema.project.c.id == project))
+        if not is_versus(settings or {}):
+            raise UserError("this project compares no two models", where=project)
+        assert settings is not None
+        tasks = set(connection.scalars(select(task.id).where(task.project == project)))
+        made = (
+            select(completion.c.id, completion.c.producer)
+            .join(member)
+            .where(member.c.task.in_(select(task.id).where(task.project == project)))
+        )
+        maker = {row.id: row.producer["stage"] for row in connection.execute(made)}
+    first, second = settings[KEY]["stages"]
+    alike = len(settings[KEY]["alike"])
+    live = read_live_votes(store, project).deciding
+    said = Counter[str]()
+    values: dict[str, list[float]] = defaultdict(list)
+    for one in live.votes:
+        verdict = _verdict(one.payload, maker)
+        said[verdict] += 1
+        values[live.prompts[one.task_id].id].append({first: 0.0, second: 1.0}.get(verdict, 0.5))
+    answered = len({one.task_id for one in live.votes})
+    counted = round(alike * answered / len(tasks)) if tasks else alike
+    shares = [sum(of_prompt) / len(of_prompt) for of_prompt in values.values()] + [0.5] * counted
+    return Result(
+        first,
+        second,
+        rate(shares),
+        said[first],
+        said[second],
+        said["tie"],
+        said["both_bad"],
+        alike,
+        len(tasks) - answered,
+    )
+
+
+def _verdict(payload: Payload, maker: Mapping[str, str]) -> str:
+    """The model that a vote prefers, or "tie", or "both_bad"."""
+    return maker[payload["winner"]] if payload["verdict"] == "prefer" else str(payload["verdict"])
