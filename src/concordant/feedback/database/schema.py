@@ -183,6 +183,7 @@ lease = Table(
     Column("token", Text, nullable=False, unique=True),
     Column("expires", BigInteger, nullable=False),
     _json("shown"),  # completion ids in the order shown
+    sqlite_with_rowid=False,  # leases come and go with every vote: a table that is its own index
 )
 Index("ix_lease_labeler", lease.c.labeler)
 
@@ -206,16 +207,15 @@ vote = Table(
     _created(),
     _one_of("type", VOTE_TYPES),
 )
+# The votes of a task, and one first vote in each chain of corrections: one index, as every vote pays for each.
 Index(
-    "uq_vote_first",
+    "uq_vote_chain",
     vote.c.task,
     vote.c.labeler,
     vote.c["pass"],
+    text("(coalesce(supersedes, ''))"),
     unique=True,
-    sqlite_where=vote.c.supersedes.is_(None),
-    postgresql_where=vote.c.supersedes.is_(None),
 )
-Index("ix_vote_task", vote.c.task, vote.c.labeler, vote.c["pass"])
 Index("ix_vote_labeler", vote.c.labeler)
 
 labeler_fit = Table(  # what an aggregation estimated of each labeler; a later one adds rows of its own
