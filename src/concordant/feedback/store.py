@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from sqlite3 import OperationalError
 from types import TracebackType
@@ -31,9 +32,11 @@ from concordant.feedback.asking.rubric import default_rubric
 from concordant.feedback.asking.tasks import TasksCreated, write_demonstration_tasks, write_tasks
 from concordant.feedback.database import schema
 from concordant.feedback.database.engine import (
+    CHECKPOINT_EVERY,
     Durability,
     along_indexes,
     at_one_moment,
+    checkpoint,
     connect,
     database_errors,
     turn,
@@ -69,6 +72,7 @@ class Store:
         self._writer = writer
         self._lookup = without_transaction(self._writer)
         self._clock = clock
+        self._writes = count(1)
 
     @classmethod
     def open(
@@ -105,8 +109,11 @@ class Store:
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its first statement."""
         writer = self._writer
-        with database_errors(writer), writer.connect() as connection, turn(writer), connection.begin():
-            yield connection
+        with database_errors(writer), writer.connect() as connection:
+            with turn(writer), connection.begin():
+                yield connection
+            if next(self._writes) % CHECKPOINT_EVERY == 0:
+                checkpoint(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

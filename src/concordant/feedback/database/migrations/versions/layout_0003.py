@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Find the next question of a project, and the decisions of a task, by an index; the votes of a task by one."""
+    """Index the next question of a project and the decisions of a task; have one index for the votes of a task."""
     op.execute("DROP INDEX ix_task_next")
     op.execute(
         "CREATE INDEX ix_task_next ON task (project, state, priority DESC, (n_done > 0) DESC, random_key)"
