@@ -33,8 +33,7 @@ def _leases_without_rowid() -> None:
         sa.Column("shown", sa.JSON, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.execute(
-        "INSERT INTO lease (task, labeler, token, expires, shown) SELECT task, labeler, token, expires, shown FROM lease_before"
-    )
+    columns = "task, labeler, token, expires, shown"
+    op.execute(f"INSERT INTO lease ({columns}) SELECT {columns} FROM lease_before")
     op.drop_table("lease_before")
     op.create_index("ix_lease_labeler", "lease", ["labeler"])
