@@ -9,6 +9,7 @@ import urllib.request
 from http.cookiejar import CookieJar
 from pathlib import Path
 
+from concordant.data.types import Prompt
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading.projects import project_named, project_of
 from concordant.feedback.store import Store
@@ -92,6 +93,17 @@ def test_a_rubric_that_is_none(finished: Path, tmp_path: Path) -> None:
     )
     assert done.status == 2
     assert "unknown key 'colour'" in done.err
+
+
+def test_a_rubric_under_which_nothing_is_asked(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "tiny")
+    with Store.open(run / "feedback.sqlite") as store:
+        store.create_demonstration_tasks([Prompt.user("still open")])
+    mine = tmp_path / "mine.toml"
+    mine.write_text('question = "Which one?"')
+    done = concordant("label", run, "--rubric", mine)
+    assert done.status == 2
+    assert "add --more 100" in done.err
 
 
 def test_two_stages_are_compared_blind(finished: Path, tmp_path: Path) -> None:

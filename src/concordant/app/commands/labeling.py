@@ -44,7 +44,15 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
         app, link = application(store, arguments, port)
         all_done = any(one.id == DEFAULT_PROJECT and one.finished == one.tasks for one in projects(store))
         asked = ask_for_words(store, arguments, console)
-        if arguments.more or (all_done and not asked and not arguments.compare):
+        again = arguments.more or (all_done and not asked and not arguments.compare)
+        if arguments.rubric and not (again or asked):
+            raise UserError(
+                "nothing is asked under this rubric: there are open questions, and they keep theirs",
+                where=str(arguments.rubric),
+                expected="an option that asks something",
+                fix="add --more 100, --edit, --rate or --write",
+            )
+        if again:
             n = open_again(store, arguments)
             console.print(f"{n} answered questions want one more labeler", highlight=False)
         console.print(f"labeling {address}", markup=False, highlight=False)
