@@ -335,6 +335,20 @@ def test_verdict_of_a_hacked_run_says_so():
     assert "reward hacking" in verdict.details[0]
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "The labelers are simulated (careful)."),
+        ("simulated", "The labelers are simulated (careful)."),
+        ("human", "The labelers are people."),
+        ("human+simulated", "The labelers are people, beside simulated ones (careful)."),
+    ],
+)
+def test_caveats_say_who_the_labelers_are(town, source, said):
+    recipe = {**town.recipe, "feedback": {"labelers": "careful"} | ({"source": source} if source else {})}
+    assert said in wording.verdict(dataclasses.replace(town, recipe=recipe)).caveats
+
+
 def test_caveats_name_the_family_that_got_worse(town):
     changed = copy.deepcopy(dict(town.results))
     changed["models"]["policy"]["gold_by_family"]["harm"] = mean(-1.0)

@@ -144,7 +144,14 @@ def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
     if run.at("world"):
         yield "The gold reward is a program that knows the truth of a small invented world."
         if name := run.setting("feedback", "labelers"):
-            yield f"The labelers are simulated ({name})."
+            yield _LABELERS[str(run.setting("feedback", "source") or "simulated")].format(name=name)
+
+
+_LABELERS = {
+    "simulated": "The labelers are simulated ({name}).",
+    "human": "The labelers are people.",
+    "human+simulated": "The labelers are people, beside simulated ones ({name}).",
+}
 
 
 def _weak_spots(run: ReportInput) -> Iterator[str]:
