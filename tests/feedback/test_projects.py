@@ -10,7 +10,7 @@ from test_store import Clock, answer, fill
 from concordant.errors import UserError
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading import projects as module
-from concordant.feedback.reading.projects import project_of, projects
+from concordant.feedback.reading.projects import Pace, pace, project_of, projects
 from concordant.feedback.store import Store
 
 
@@ -49,3 +49,16 @@ def test_the_count_of_many_tasks_is_kept_for_a_while(
     assert project_of(store, DEFAULT_PROJECT).finished == 0
     clock.now += 1
     assert project_of(store, DEFAULT_PROJECT).finished == 1
+
+
+def test_the_pace_is_that_of_live_verdicts(store: Store, clock: Clock) -> None:
+    fill(store, 6, need=2)
+    ada = store.add_labeler("ada", "human")
+    assert pace(store, DEFAULT_PROJECT) == Pace(0, 0)
+    answer(store, ada)
+    clock.now += module.HOUR_MS
+    first, _ = answer(store, ada), answer(store, ada)
+    store.retract(first)
+    assert pace(store, DEFAULT_PROJECT) == Pace(1, 2)
+    clock.now += 24 * module.HOUR_MS
+    assert pace(store, DEFAULT_PROJECT) == Pace(0, 0)

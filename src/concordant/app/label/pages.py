@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -17,7 +18,7 @@ from concordant.feedback.asking.rubric import dimensions_of, latest_rubric
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.ids import content_id
 from concordant.feedback.reading.answered import Answered
-from concordant.feedback.reading.projects import Project, done_by, project_of, projects
+from concordant.feedback.reading.projects import Project, done_by, pace, project_of, projects
 from concordant.feedback.reading.standing import standing
 from concordant.feedback.reading.versus import is_versus, result
 from concordant.feedback.votes import Payload
@@ -74,10 +75,13 @@ def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
     """How far a project is, how well labelers agree, and how far to trust each."""
     store = store_of(request)
     one = project_of(store, project)
-    found = standing(store, project)
-    rows = labeler_rows(store, project)
-    won = result(store, project) if is_versus(one.settings) else None
-    return page(request, "progress.html.j2", account=account, project=one, standing=found, rows=rows, won=won)
+    figures: dict[str, Any] = {
+        "standing": standing(store, project),
+        "rows": labeler_rows(store, project),
+        "won": result(store, project) if is_versus(one.settings) else None,
+        "pace": pace(store, project),
+    }
+    return page(request, "progress.html.j2", account=account, project=one, **figures)
 
 
 @router.get("/disputes/{project}", name="disputes")
@@ -92,7 +96,9 @@ def disputed(request: Request, account: Lead, project: Key) -> HTMLResponse:
 
 def in_words(question: Answered, payload: Payload) -> str:
     """A verdict as a lead reads it."""
-    letters = {one.id: letter for one, letter in zip(question.completions, "ABCDEFGHI", strict=False)}
+    letters = {one.id: letter for one, letter in zip(question.completions, ascii_uppercase, strict=False)}
+    if payload["type"] == "edit":
+        return "good as it is" if payload.get("accept") else "wrote a text"
     if payload["type"] == "ranking":
         return " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
     if payload.get("winner"):

@@ -17,6 +17,8 @@ from concordant.feedback.database import schema
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES
 
+HOUR_MS = 60 * 60 * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -152,6 +154,26 @@ def answered_by_people(store: Store) -> tuple[int, int, int]:
         rows = connection.execute(spoke).all()
     answered = {row.task for row in rows if row.type in VERDICT_TYPES}
     return len(answered), len({row.task for row in rows} - answered), every or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a project goes: live verdicts given within the last hour, and the last day."""
+
+    hour: int
+    day: int
+
+
+def pace(store: Store, project: str) -> Pace:
+    """The pace of a project (id)."""
+    vote, task, now = schema.vote, schema.task, store.now()
+    given = select(func.count()).select_from(vote).join(task, task.c.id == vote.c.task)
+    given = given.where(task.c.project == project, vote.c.type.in_(VERDICT_TYPES), LIVE)
+    with store.reading() as connection:
+        hour, day = (
+            connection.scalar(given.where(vote.c.created > now - hours * HOUR_MS)) or 0 for hours in (1, 24)
+        )
+    return Pace(hour, day)
 
 
 def done_by(store: Store, project: str, labeler: str) -> tuple[int, int]:
