@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -22,7 +23,7 @@ from concordant.feedback.asking.rubric import (
 from concordant.feedback.database import schema
 from concordant.feedback.database.erasure import erase
 from concordant.feedback.exchange.exporting import Settings, export_view
-from concordant.feedback.exchange.importing import keep_votes, read_votes
+from concordant.feedback.exchange.importing import ImportedVotes, keep_votes, read_votes
 from concordant.feedback.reading.agreement import agreement
 from concordant.feedback.reading.live_votes import digest, of_dimension, read_live_votes
 from concordant.feedback.reading.standing import standing
@@ -352,6 +353,82 @@ def test_what_an_erased_person_wrote_teaches_nobody(store: Store) -> None:
         1,
     )
     assert [one.completion.id for one in judgements(store)] == [parent, parent]
+
+
+def raw(store: Store, folder: Path) -> list[dict[str, Any]]:
+    export_view(store, folder / "votes.jsonl", "jsonl", Settings(view="votes"))
+    return [json.loads(line) for line in (folder / "votes.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def keep_rows(store: Store, folder: Path, rows: list[dict[str, Any]]) -> ImportedVotes:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return keep_votes(store, read_votes("rows.jsonl", root=folder))
+
+
+def test_a_text_that_was_erased_does_not_come_back_as_an_empty_one(store: Store, tmp_path: Path) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]], need=2)
+    say(store, edit(parent, "By the river."))
+    say(store, accept(parent), "ben")
+    erase(store, "ada")
+    rows = raw(store, tmp_path)
+    with Store.open(tmp_path / "other.sqlite") as other:
+        done = keep_rows(other, tmp_path, rows)
+        assert (done.votes, done.counts) == (1, {"erased": 1})
+        assert preferences(other) == []
+        assert [one.completion.id for one in demonstrations(other).demonstrations] == [parent]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("payload", {"written": None}),
+        ("payload", {"payload": {"completion": "nobody's"}}),
+        ("payload", {"payload": {"completion": None, "text": "smuggled in"}}),
+        ("payload", {"payload": {"completion": None, "accept": True}}),
+        ("payload", {"payload": {"parent": ["a list"]}}),
+        ("payload", {"payload": {"type": None}}),
+        ("changed", {"written": {"text": "something else"}}),
+    ],
+)
+def test_an_edit_that_was_changed_on_the_way_is_refused(
+    store: Store, tmp_path: Path, kind: str, change: dict[str, Any]
+) -> None:
+    """Every view reads the text that an edit names: one that names nothing would end them all."""
+    store.create_tasks("edit", [[parent := answer(store)]], need=2)
+    say(store, accept(parent), "ben")
+    say(store, edit(parent, "By the river."))
+    kept, changed = sorted(raw(store, tmp_path), key=lambda row: bool(row["written"]))
+    changed["vote"]["payload"] |= change.get("payload", {})
+    if "written" in change:
+        changed["written"] = change["written"] and {**changed["written"], **change["written"]}
+    with Store.open(tmp_path / "other.sqlite") as other:
+        done = keep_rows(other, tmp_path, [kept, changed])
+        assert (done.votes, done.counts) == (1, {kind: 1})
+        assert preferences(other) == []
+        assert len(judgements(other)) == len(demonstrations(other).demonstrations) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"dims": [1]}, {"p": "sure"}, {"winner": [1]}, {"weight": "much"}, {"margin": float("inf")}]
+)
+def test_a_vote_of_a_strange_form_is_a_problem_of_its_row(
+    store: Store, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    pair = [answer(store), answer(store, "No idea.")]
+    store.create_tasks("pairwise", [pair], need=2)
+    say(store, tie(), "ben")
+    say(store, prefer(pair[0]))
+    kept, changed = sorted(raw(store, tmp_path), key=lambda row: bool(row["vote"]["payload"]["winner"]))
+    changed["vote"]["payload"] |= change
+    with Store.open(tmp_path / "other.sqlite") as other:
+        done = keep_rows(other, tmp_path, [kept, changed])
+        assert (done.votes, done.counts) == (1, {"payload": 1})
+
+
+def test_the_store_makes_the_completion_of_an_edit(store: Store) -> None:
+    store.create_tasks("edit", [[parent := answer(store)]])
+    with pytest.raises(UserError, match="without a text"):
+        say(store, {"type": "edit", "parent": parent, "completion": parent})
 
 
 def test_agreement_is_told_by_dimension(store: Store) -> None:

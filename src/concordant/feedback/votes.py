@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -140,6 +141,8 @@ def flag(reason: str) -> dict[str, Any]:
 
 def check_payload(payload: Payload, kind: str, completions: Sequence[str], where: str) -> None:
     """Raise UserError unless `payload` answers a task of this kind with these completions."""
+    if not isinstance(payload, Mapping):
+        raise UserError(f"a vote that is a {type(payload).__name__}", where=where, expected="an object")
     said, wanted = payload.get("type"), ANSWERED_BY.get(kind, kind)
     if said not in (wanted, "skip", "flag") or said not in _KEYS:
         raise UserError(f"a vote of type {said!r}", where=where, expected=f"{wanted}, skip or flag")
@@ -148,14 +151,23 @@ def check_payload(payload: Payload, kind: str, completions: Sequence[str], where
         raise UserError(
             f"unknown key {unknown[0]!r} in a vote", where=where, expected=", ".join(sorted(_KEYS[said]))
         )
-    if said == "pairwise":
-        _check_pairwise(payload, completions, where)
-    elif said == "ranking":
-        _check_ranking(payload, completions, where)
-    elif said == "rating":
-        _check_rating(payload, completions, where)
-    elif said == "edit":
-        _check_edit(payload, completions, where)
+    try:
+        _check_numbers(payload, where)
+        if (check := _CHECKS.get(said)) is not None:
+            check(payload, completions, where)
+    except (TypeError, AttributeError) as error:  # a list where names were expected, and the like
+        raise UserError(
+            f"a {said} vote of a strange form ({error})", where=where, expected=", ".join(sorted(_KEYS[said]))
+        ) from None
+
+
+def _check_numbers(payload: Payload, where: str) -> None:
+    for name in ("p", "margin", "weight"):
+        value = payload.get(name, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{name} {value!r}", where=where, expected="a finite number")
+    if payload.get("weight", 1.0) < 0:
+        raise UserError(f"weight {payload['weight']!r}", where=where, expected="0 or more")
 
 
 def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) -> None:
@@ -214,6 +226,14 @@ def _check_edit(payload: Payload, completions: Sequence[str], where: str) -> Non
         )
     if not accepted and not (len(texts) == 1 and isinstance(texts[0], str) and texts[0].strip()):
         raise UserError("an edit without a text", where=where, expected="the text, or accept")
+
+
+_CHECKS = {
+    "pairwise": _check_pairwise,
+    "ranking": _check_ranking,
+    "rating": _check_rating,
+    "edit": _check_edit,
+}
 
 
 @dataclass(frozen=True, slots=True)

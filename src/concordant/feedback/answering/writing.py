@@ -17,17 +17,22 @@ from concordant.feedback.ids import content_id
 def keep_texts(connection: Connection, votes: Sequence[dict[str, Any]]) -> None:
     """Keep the texts of rows of `vote` that are edits as completions, and let the rows name them.
 
-    Errors: UserError for a text that is the one it began from: that is an answer left as it is.
+    Errors: UserError for a text that is the one it began from, which is an answer left as it is, and for an edit
+    that names a completion: which one it is, the store says.
     """
     written = [one for one in votes if one["type"] == "edit" and not one["payload"].get("accept")]
     if not written:
         return
     items = dict(_pairs(connection, task.c.id, task.c.item, [one["task"] for one in written]))
-    parents = [one["payload"]["parent"] for one in written if one["payload"]["parent"] is not None]
+    parents = [key for one in written if (key := one["payload"].get("parent")) is not None]
     before = dict(_pairs(connection, completion.c.id, completion.c.text, parents))
     rows = []
     for one in written:
-        parent, text = one["payload"]["parent"], one["payload"]["text"]
+        parent, text = one["payload"].get("parent"), one["payload"].get("text")
+        if text is None:
+            raise UserError(
+                "an edit without a text", where=f"task {one['task']}", expected="the text, or accept"
+            )
         if text == before.get(parent):
             raise UserError(
                 "an edit that changes nothing",

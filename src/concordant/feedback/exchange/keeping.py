@@ -213,19 +213,42 @@ def _rows(
     now = now_ms()
     rows = []
     for draft, labeler in zip(drafts, labelers, strict=True):
-        ballot = draft.ballot
-        ids = dict(draft.ids)
-        if (text := ballot.written) is not None:
-            ids[text.name] = written_id(ballot.prompt.id, text.completion.text, labeler, draft.task)
-        payload = with_ids(ballot.payload, ids)
         try:
-            if payload["type"] != "retract":
-                check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
+            payload = _payload(draft, labeler)
         except UserError as error:
-            problems.append(Problem(ballot.where, "payload", f"{error.what}, expected {error.expected}"))
+            problems.append(
+                Problem(draft.ballot.where, "payload", f"{error.what}, expected {error.expected}")
+            )
             continue
-        rows.append((ballot, _row(draft, labeler, payload, rubrics[draft.task], now)))
+        rows.append((draft.ballot, _row(draft, labeler, payload, rubrics[draft.task], now)))
     return rows
+
+
+def _payload(draft: _Draft, labeler: str) -> Payload:
+    """What a draft says, with ids of the store. Errors: UserError where that does not answer its task."""
+    ballot, ids = draft.ballot, dict(draft.ids)
+    if (text := ballot.written) is not None:
+        ids[text.name] = written_id(ballot.prompt.id, text.completion.text, labeler, draft.task)
+    try:
+        payload = with_ids(ballot.payload, ids)
+    except (TypeError, AttributeError) as error:  # a list where a name was expected, and the like
+        raise UserError(f"a vote of a strange form ({error})", expected="names of its answers") from None
+    if payload["type"] != "retract":
+        check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
+    _check_written(ballot, payload, ids)
+    return payload
+
+
+def _check_written(ballot: Ballot, payload: Payload, ids: Mapping[str, str]) -> None:
+    """Raise UserError unless an edit names the text that comes with it, and nothing else brings one."""
+    named = payload.get("completion") if payload["type"] == "edit" else None
+    without = payload["type"] == "edit" and not payload.get("accept") and named is None
+    if without or named != (None if ballot.written is None else ids[ballot.written.name]):
+        raise UserError(
+            "what was written does not stand beside its vote",
+            where=ballot.where,
+            expected="the text it names",
+        )
 
 
 def _row(draft: _Draft, labeler: str, payload: Payload, rubric: str, now: int) -> dict[str, Any]:

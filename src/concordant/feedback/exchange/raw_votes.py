@@ -217,6 +217,8 @@ def _answer(one: Mapping[str, Any]) -> Answer:
 
 def _check_names(ballot: Ballot) -> None:
     """Refuse kinds that the store has no place for."""
+    if not isinstance(ballot.payload.get("type"), str):
+        raise BadRow("payload", f"a vote of type {ballot.payload.get('type')!r}")
     for what, said, known in (
         ("task", ballot.question.kind, ANSWERABLE),
         ("labeler", ballot.labeler.kind, LABELER_KINDS),
@@ -229,7 +231,8 @@ def _check_names(ballot: Ballot) -> None:
 
 def _check_ids(ballot: Ballot) -> None:
     """Refuse a row whose completions are not what their ids say: its votes would be about something else."""
-    for one in ballot.answers:
+    written = () if ballot.written is None else (ballot.written,)
+    for one in (*ballot.answers, *written):
         if one.source != "policy" and one.author is not None and not one.completion.text and not one.producer:
             raise BadRow("erased", f"the author of completion {one.name} was erased, and its text with them")
         author = one.author and content_id("labeler", one.author.kind, one.author.name, one.author.settings)
