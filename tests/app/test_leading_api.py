@@ -16,6 +16,7 @@ from concordant.app.label.leading import uploads
 from concordant.app.label.server import create_app
 from concordant.data.types import Prompt
 from concordant.feedback.accounts import add_account
+from concordant.feedback.asking.known import beside
 from concordant.feedback.database import schema
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading.live_votes import digest
@@ -69,6 +70,27 @@ def test_a_file_becomes_questions_and_the_rest_is_said(
     with store.reading() as connection:
         who = connection.scalar(select(schema.audit.c.labeler).where(schema.audit.c.verb == "make"))
     assert who == add_account(store, "lead", "lead").labeler
+
+
+def test_a_labeler_cannot_go_to_the_known_answers_by_themselves(
+    client: TestClient, store: Store, lead: dict[str, str]
+) -> None:
+    """Their project can be worked out from the other's; whoever asks for it is asked as everybody is."""
+    project = send(client, lead).json()["project"]
+    labeler = session(store, add_account(store, "labeler", "labeler"))
+    told = [row["id"] for row in client.get("/api/projects", headers=labeler).json()]
+    assert project in told
+    assert beside(project) not in told
+    assert beside(project) in [row["id"] for row in client.get("/api/projects", headers=lead).json()]
+    asked = {"project": beside(project), "n": 2}
+    found = client.post("/api/leases", json=asked, headers=labeler).json()
+    assert found["progress"]["tasks"] == 1
+    tasks = {one["task"] for one in found["questions"]}
+    assert {store.project_of_task(task) for task in tasks} >= {project}
+    client.put("/api/me/settings", json={"practised": True}, headers=labeler)
+    page = client.get(f"/label/{beside(project)}", headers=labeler).text
+    assert f'data-project="{project}"' in page
+    assert beside(project) not in page
 
 
 def test_files_that_are_none_leave_nothing(

@@ -23,7 +23,7 @@ from concordant.feedback.accounts import (
 )
 from concordant.feedback.aggregation.fits import latest_fit
 from concordant.feedback.answering.disputes import adjudicate
-from concordant.feedback.asking.known import asked_for, below_others, gold_scores, next_leases
+from concordant.feedback.asking.known import asked_for, below_others, gold_scores, holds_known, next_leases
 from concordant.feedback.asking.practice import lesson
 from concordant.feedback.asking.project_settings import config_of
 from concordant.feedback.asking.rubric import asked_of, dimensions_of
@@ -59,7 +59,7 @@ def set_mine(request: Request, account: Reader, settings: forms.Settings) -> for
 def leases(request: Request, account: Labeler, asked: forms.LeasesAsked) -> forms.Questions:
     """Questions to answer: those held already, then new ones. Each is held for 15 minutes."""
     store = store_of(request)
-    project = project_of(store, asked.project)
+    project = project_of(store, asked_for(store, asked.project))
     # Near the end nobody sits on questions that others could answer.
     n = min(asked.n, max(2, (project.tasks - project.finished) // 20))
     found = next_leases(store, account.labeler, n, project.id, config_of(project.settings).known_every)
@@ -102,10 +102,11 @@ def retract(request: Request, account: Labeler, vote_id: Key) -> forms.Questions
     )
 
 
-@router.get("/projects", dependencies=[may("viewer", "read")])
-def list_projects(request: Request) -> list[forms.ProjectRow]:
-    """Projects with their progress."""
-    return [project_row(one) for one in projects(store_of(request))]
+@router.get("/projects")
+def list_projects(request: Request, account: Reader) -> list[forms.ProjectRow]:
+    """Projects with their progress; those of known answers are told to leads alone."""
+    leads = account.may("lead", "read")
+    return [project_row(one) for one in projects(store_of(request)) if leads or not holds_known(one.settings)]
 
 
 @router.get("/projects/{project}/labelers", dependencies=[may("lead", "lead")])

@@ -13,6 +13,7 @@ from concordant.app.web.pages import page
 from concordant.app.web.security import Admin, Key, Labeler, Lead, Reader, store_of
 from concordant.feedback.accounts import accounts
 from concordant.feedback.answering.disputes import disputes
+from concordant.feedback.asking.known import asked_for
 from concordant.feedback.asking.project_settings import config_of
 from concordant.feedback.asking.rubric import dimensions_of, latest_rubric
 from concordant.feedback.database.layout import DEFAULT_PROJECT
@@ -41,7 +42,7 @@ def home(request: Request, account: Reader) -> HTMLResponse:
 def label(request: Request, account: Labeler, project: Key) -> Response:
     """The question at hand; before the first one the instructions and three exercises."""
     store = store_of(request)
-    one = project_of(store, project)
+    one = project_of(store, asked_for(store, project))
     if not account.settings.get("practised") and one.purpose != "practice":
         return RedirectResponse(f"{request.app.url_path_for('welcome')}?then={one.id}", status_code=303)
     return page(request, "label.html.j2", account=account, project=one, then="", **_instructions(one))

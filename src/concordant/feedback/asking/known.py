@@ -39,11 +39,19 @@ def beside(project: str) -> str:
     return content_id("project", f"known answers for {project}", "practice")
 
 
+KNOWN_FOR = "known_for"  # of the settings of a project that holds questions with a known answer
+
+
+def holds_known(settings: Mapping[str, Any]) -> bool:
+    """Whether a project with these settings holds the questions with a known answer for another."""
+    return KNOWN_FOR in settings
+
+
 def asked_for(store: Store, project: str) -> str:
     """The project (id) that a labeler works at: of one with known answers, the one they are for."""
     with store.reading() as connection:
         settings = connection.scalar(select(schema.project.c.settings).where(schema.project.c.id == project))
-    return str((settings or {}).get("known_for", project))
+    return str((settings or {}).get(KNOWN_FOR, project))
 
 
 # Making them
@@ -136,7 +144,7 @@ def _ask_everybody(
     if better not in group:
         raise UserError(f"{better} is not among the answers", expected=", ".join(group))
     row = project_row(beside(project), f"known answers for {project}", now, "practice")
-    insert_missing(connection, schema.project, [row | {"settings": {"known_for": project}}])
+    insert_missing(connection, schema.project, [row | {"settings": {KNOWN_FOR: project}}])
     kind = "pairwise" if len(group) == 2 else "ranking"
     shared = {"kind": kind, "need": EVERYBODY, "priority": 0.0, "policy": {}, "project": row["id"]}
     (key,) = write_tasks(connection, [group], shared, rubric, now).ids
