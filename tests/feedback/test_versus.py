@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
-from concordant.data.types import Prompt
+from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.answering.disputes import adjudicate
 from concordant.feedback.asking.project_settings import configure
+from concordant.feedback.asking.questions import ask_more
 from concordant.feedback.database import schema
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.reading.projects import project_of
 from concordant.feedback.reading.versus import Asked, Pair, Side, ask_versus, result
 from concordant.feedback.store import Store
-from concordant.feedback.votes import Payload, Vote, both_bad, prefer, tie
+from concordant.feedback.votes import Payload, Vote, both_bad, edit, prefer, tie
 
 SIDES = (Side("sft", "one"), Side("policy", "two"))
 
@@ -126,3 +127,18 @@ def test_it_never_trains_and_labelers_see_no_producer(store: Store) -> None:
     assert lease is not None
     assert "sft" not in repr(lease)
     assert "policy" not in repr(lease)
+
+
+def test_what_else_is_asked_in_the_project_counts_for_nothing(store: Store) -> None:
+    asked = ask(store, 2)
+    say(store, asked, "nn")
+    mine = store.add_completions([(Prompt.user("mine"), Completion(text), {}, None) for text in "ab"])
+    store.create_tasks("pairwise", [mine], project=asked.project)
+    assert ask_more(store, "edit", 2, project=asked.project) == 2
+    who = store.add_labeler("ben", "human")
+    for lease in store.lease_many(who, 3, project=asked.project):
+        first = lease.comparison.completions[0].id
+        said = edit(first, "better") if lease.comparison.kind == "edit" else prefer(first)
+        store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, said))
+    found = result(store, asked.project)
+    assert (found.second_better, found.first_better, found.rate.n, found.unanswered) == (2, 0, 2, 0)

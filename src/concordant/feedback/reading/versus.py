@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
@@ -141,31 +141,26 @@ def result(store: Store, project: str) -> Result:
 
     Votes on one prompt are not independent: a prompt is one observation. While questions are unanswered, prompts
     with the same answers count in the share in which the others have been answered, so that an unfinished
-    comparison does not lean towards one half. Errors: UserError for a project of another kind.
+    comparison does not lean towards one half. Whatever else is asked in the project counts for nothing. Errors:
+    UserError for a project of another kind.
     """
-    task, member, completion = schema.task.c, schema.task_completion, schema.completion
     with store.reading() as connection:
         settings = connection.scalar(select(schema.project.c.settings).where(schema.project.c.id == project))
         if not is_versus(settings or {}):
             raise UserError("this project compares no two models", where=project)
         assert settings is not None
-        tasks = set(connection.scalars(select(task.id).where(task.project == project)))
-        made = (
-            select(completion.c.id, completion.c.producer)
-            .join(member)
-            .where(member.c.task.in_(select(task.id).where(task.project == project)))
-        )
-        maker = {row.id: row.producer["stage"] for row in connection.execute(made)}
+        tasks, maker = _compared(connection, project, settings[KEY])
     first, second = settings[KEY]["stages"]
     alike = len(settings[KEY]["alike"])
     live = read_live_votes(store, project).deciding
     said = Counter[str]()
     values: dict[str, list[float]] = defaultdict(list)
-    for one in live.votes:
+    votes = [one for one in live.votes if one.task_id in tasks]
+    for one in votes:
         verdict = _verdict(one.payload, maker)
         said[verdict] += 1
         values[live.prompts[one.task_id].id].append({first: 0.0, second: 1.0}.get(verdict, 0.5))
-    answered = len({one.task_id for one in live.votes})
+    answered = len({one.task_id for one in votes})
     counted = round(alike * answered / len(tasks)) if tasks else alike
     shares = [sum(of_prompt) / len(of_prompt) for of_prompt in values.values()] + [0.5] * counted
     return Result(
@@ -179,6 +174,24 @@ def result(store: Store, project: str) -> Result:
         alike,
         len(tasks) - answered,
     )
+
+
+def _compared(
+    connection: Connection, project: str, known: Mapping[str, Any]
+) -> tuple[set[str], dict[str, str]]:
+    """The tasks of a project in which both models stand, and who made the completions (ids) there."""
+    task, member, completion = schema.task.c, schema.task_completion.c, schema.completion.c
+    sides = set(zip(known["stages"], known["models"], strict=True))
+    made = select(member.task, completion.id, completion.producer)
+    made = made.join(schema.completion, completion.id == member.completion)
+    made = made.join(schema.task, task.id == member.task)
+    of_task: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    maker: dict[str, str] = {}
+    for row in connection.execute(made.where(task.project == project, task.kind == "pairwise")):
+        side = (row.producer.get("stage"), row.producer.get("model"))
+        of_task[row.task].add(side)
+        maker[row.id] = str(side[0])
+    return {key for key, found in of_task.items() if found == sides}, maker
 
 
 def _verdict(payload: Payload, maker: Mapping[str, str]) -> str:
