@@ -13,9 +13,12 @@ from sqlalchemy import Table, func, insert, select, update
 from concordant.data.layouts.reading import read_judgements, read_preferences, read_prompts
 from concordant.data.types import Completion, Message, Prompt
 from concordant.errors import UserError
-from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.answering.disputes import adjudicate, disputes
+from concordant.feedback.asking.known import add_known, gold_scores, known_answers, withdraw
 from concordant.feedback.asking.practice import add_gold, add_practice
+from concordant.feedback.asking.rubric import DEFAULT_RUBRIC
 from concordant.feedback.database.erasure import erase
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.database.schema import adjudication, event_table, gold, labeler, project, task, vote
 from concordant.feedback.exchange import exporting
 from concordant.feedback.exchange.exporting import Exported, Settings, export_view
@@ -375,6 +378,44 @@ def test_gold_decisions_events_and_projects_come_back(voted: Store, tmp_path: Pa
     (tmp_path / "odd.jsonl").write_text(json.dumps(odd) + "\n")
     with pytest.raises(UserError, match="no usable vote"):
         import_votes(voted, "odd.jsonl", root=tmp_path)
+
+
+def test_withdrawn_questions_and_disputes_come_back_as_such(store: Store, tmp_path: Path) -> None:
+    ids = store.add_completions([(ASKED, Completion(text), {}, True) for text in "abcd"])
+    wrong = add_known(store, DEFAULT_PROJECT, ids[:2], ids[0], "a mistake", rubric=DEFAULT_RUBRIC)
+    (disputed,) = store.create_tasks("pairwise", [ids[2:]], need=2, policy={"most": 2}).ids
+    for name, winner in (("ada", ids[2]), ("ben", ids[3])):
+        who = store.add_labeler(name, "human")
+        for lease in store.lease_many(who, 2, among=[wrong, str(disputed)]):
+            said = prefer(winner if lease.comparison.task_id == disputed else ids[0])
+            store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, said))
+    withdraw(store, wrong)
+    other, _ = there_and_back(store, tmp_path)
+    with other:
+        assert known_answers(other, DEFAULT_PROJECT) == []
+        assert gold_scores(other) == {}
+        assert [one.task for one in disputes(other, DEFAULT_PROJECT)] == [disputed]
+        add_known(other, DEFAULT_PROJECT, ids[:2], ids[1], "now it is right", rubric=DEFAULT_RUBRIC)
+        import_votes(other, "votes.jsonl", root=tmp_path)
+        assert [one.better for one in known_answers(other, DEFAULT_PROJECT)] == [ids[1]]
+
+
+def test_settings_that_cannot_hold_are_refused(store: Store, tmp_path: Path) -> None:
+    """They would end every page of their project."""
+    project = store.add_project("mine", settings={"known_every": 5})
+    ids = store.add_completions([(ASKED, Completion(text), {}, True) for text in "ab"])
+    store.create_tasks("pairwise", [ids], project=project, need=2)
+    for name in ("ada", "ben"):
+        lease = store.lease(store.add_labeler(name, "human"), project=project)
+        assert lease is not None
+        store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, prefer(ids[0])))
+    export_view(store, tmp_path / "votes.jsonl", "jsonl", Settings(view="votes"))
+    rows = lines(tmp_path / "votes.jsonl")
+    rows[1]["task"]["project"]["settings"] = {"known_every": "often"}
+    (tmp_path / "torn.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with Store.open(tmp_path / "torn.sqlite") as other:
+        done = import_votes(other, "torn.jsonl", root=tmp_path)
+        assert (done.votes, done.counts) == (1, {"label": 1})
 
 
 def all_of(store: Store, table: Table) -> list[tuple[Any, ...]]:

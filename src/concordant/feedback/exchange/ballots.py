@@ -44,6 +44,7 @@ class Question:
     policy: Mapping[str, Any] = field(default_factory=lambda: {"selector": "import"})
     need: int = 1
     priority: float = 0.0
+    withdrawn: bool = False  # asked no more, such as a question whose known answer was wrong
     project: tuple[str, str, Mapping[str, Any]] | None = (
         None  # name, purpose, settings; None: that of the run
     )

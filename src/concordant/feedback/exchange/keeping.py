@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 
 from concordant.data.layouts.account import Problem
 from concordant.errors import UserError
 from concordant.feedback.answering.labelers import Identity
 from concordant.feedback.answering.leasing import recount
 from concordant.feedback.answering.writing import written_id, written_row
+from concordant.feedback.asking.overlap import settle
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.database.queries import chunks, insert_missing
 from concordant.feedback.database.schema import adjudication, completion, event_table, gold, task, vote
@@ -52,6 +53,8 @@ def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
     The n-th vote of a labeler on one task is its n-th pass, or, where the labeler is a crowd, that of another
     labeler, called "name (n)".
     """
+    with store.reading() as connection:
+        newest = connection.scalar(select(func.max(task.c.seq))) or 0
     ids = _keep_answers(store, ballots)
     asked = [n for n, ballot in enumerate(ballots) if ballot.beside != "event"]
     found, added = _create_tasks(store, [ballots[n] for n in asked], [ids[n] for n in asked])
@@ -72,9 +75,19 @@ def keep(store: Store, ballots: Sequence[Ballot]) -> Kept:
         insert_missing(connection, completion, [_written(*one) for one in fresh if one[0].written])
         insert_missing(connection, vote, [row for _, row in fresh])
         beside = _keep_beside(connection, besides, iter(who), problems)
-        recount(connection, sorted({row["task"] for _, row in rows} | {key for _, _, key in besides if key}))
+        asked_here = sorted({row["task"] for _, row in rows} | {key for _, _, key in besides if key})
+        recount(connection, asked_here)
+        settle(connection, asked_here)
+        _withdraw(connection, [tasks[n] for n in asked if ballots[n].question.withdrawn], newest)
     left_out = sum(problem.dropped for problem in problems)
     return Kept(len(fresh), len(said) - len(fresh) - left_out, added, tuple(problems), beside)
+
+
+def _withdraw(connection: Connection, tasks: Sequence[str | None], newest: int) -> None:
+    """Ask these tasks no more, where they came just now: of others, this store knows better."""
+    for some in chunks(sorted({key for key in tasks if key is not None})):
+        came = task.c.id.in_(some) & (task.c.seq > newest)
+        connection.execute(update(task).where(came).values(state="cancelled"))
 
 
 _BESIDES = {"gold": gold, "decision": adjudication, "event": event_table}

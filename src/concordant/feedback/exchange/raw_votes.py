@@ -18,6 +18,7 @@ from concordant.data.layouts.account import BadRow, Place
 from concordant.data.layouts.cells import is_list
 from concordant.data.types import Completion, Prompt, messages_from
 from concordant.feedback.answering.labelers import Identity
+from concordant.feedback.asking.project_settings import config_of
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.database.schema import (
     COMPLETION_SOURCES,
@@ -71,6 +72,7 @@ class _Kept:
         """A task with its prompt and completions."""
         asked = self.tasks[key]
         settings = {name: asked[name] for name in ("id", "kind", "need", "priority", "policy")}
+        settings |= {"withdrawn": True} if asked["state"] == "cancelled" else {}
         settings |= {"rubric": self.rubrics[asked["rubric_version"]]["body"]}
         if asked["project"] not in (None, DEFAULT_PROJECT):
             here = self.projects[asked["project"]]
@@ -201,7 +203,10 @@ def _about(row: Mapping[str, Any]) -> tuple[Prompt, tuple[Answer, ...]]:
 
 
 def _question(asked: Mapping[str, Any]) -> Question:
-    settings = {name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")}
+    settings: dict[str, Any] = {
+        name: asked[name] for name in ("kind", "rubric", "policy", "need", "priority")
+    }
+    settings["withdrawn"] = bool(asked.get("withdrawn", False))
     if (here := asked.get("project")) is not None:
         settings["project"] = (str(here["name"]), str(here["purpose"]), dict(here["settings"]))
     return Question(**settings)
@@ -227,6 +232,11 @@ def _check_names(ballot: Ballot) -> None:
     ):
         if said not in known:
             raise BadRow("label", f"a {what} of kind {said!r}, expected {', '.join(known)}")
+    if ballot.question.project is not None:
+        try:
+            config_of(ballot.question.project[2])
+        except ValueError as error:
+            raise BadRow("label", f"a project with settings that cannot hold: {error}") from None
 
 
 def _check_ids(ballot: Ballot) -> None:
