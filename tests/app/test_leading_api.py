@@ -13,12 +13,14 @@ from starlette.testclient import TestClient
 from test_label_api import HOST, leased, questions, session, vote
 
 from concordant.app.label.leading import uploads
+from concordant.app.label.pages import in_words
 from concordant.app.label.server import create_app
-from concordant.data.types import Prompt
+from concordant.data.types import Completion, Prompt
 from concordant.feedback.accounts import add_account
 from concordant.feedback.asking.known import beside
 from concordant.feedback.database import schema
 from concordant.feedback.database.layout import DEFAULT_PROJECT
+from concordant.feedback.reading.answered import Answered
 from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.reading.versus import Pair, Side, ask_versus
 from concordant.feedback.store import Store
@@ -267,3 +269,11 @@ def test_only_a_lead_with_the_secret_of_the_page_does_any_of_it(client: TestClie
         assert client.get(page, headers=labeler).status_code == 403
         assert client.get(page, headers=lead).status_code == 200
         assert client.get(page).status_code == 303
+
+
+def test_a_lead_reads_of_edits_what_became_of_the_answer() -> None:
+    said = {"type": "edit", "parent": "a", "accept": False, "completion": "b"}
+    question = Answered("t", "edit", Prompt.user("hi"), (Completion("one", id="a"),), (("ada", said),))
+    assert in_words(question, said) == "written anew"
+    assert in_words(question, {"type": "edit", "parent": "a", "accept": True}) == "good as it is"
+    assert in_words(question, {"type": "edit", "parent": None, "completion": "b"}) == "written"

@@ -447,3 +447,13 @@ def test_agreement_is_told_by_dimension(store: Store) -> None:
     harmless, helpful = standing(store).by_dimension
     assert (harmless[0], harmless[1].value, harmless[1].n) == ("harmless", 0.0, 6)
     assert (helpful[0], helpful[1].value, helpful[2].value) == ("helpful", 1.0, 1.0)
+
+
+def test_a_rubric_with_characters_that_do_not_show_is_read_as_written(tmp_path: Path) -> None:
+    rubric = {
+        "question": "Which\U000e0001 is\u200b better?",
+        "dimensions": ["true"],
+        "meanings": {"true": "It is."},
+    }
+    (tmp_path / "rubric.toml").write_text(written_out(rubric), encoding="utf-8")
+    assert read_rubric(tmp_path / "rubric.toml") == rubric

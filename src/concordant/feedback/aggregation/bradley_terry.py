@@ -19,7 +19,6 @@ Floats = npt.NDArray[np.float64]
 SHOWN_FROM = 5  # votes; with fewer the reliability is what was believed before any vote
 FLAGGED_FROM = 20  # votes; with fewer a bad streak is no proof
 FLAGGED_BELOW = 0.5  # a labeler who does not look at every second vote
-STARTS = 3
 PLAIN = 6.0  # g of a labeler taken to look always: rho = 0.998
 _TOLERANCE = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 3_000, "maxfun": 6_000, "maxcor": 20}
 _STUCK = 1e-4  # largest slope per vote that still counts as arrived

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,28 +129,32 @@ def _is_used(name: str) -> bool:
 
 def _questions(rows: Iterable[RawRow], problems: list[Problem]) -> Iterator[OpenQuestion]:
     """The questions in the order in which they begin; answers that stand alone are gathered by their prompt."""
-    found: list[OpenQuestion] = []
-    gathered: dict[str, int] = {}
+    found: list[list[OpenQuestion]] = []
+    gathered: dict[str, list[OpenQuestion]] = {}
     for row in rows:
         try:
             one = _question(row.value, Place(row.where, problems.append))
         except BadRow as bad:
             problems.append(Problem(row.where, bad.kind, bad.detail))
             continue
-        at = gathered.get(one.prompt.id)
-        if len(one.answers) != 1:
-            found.append(one)
-        elif at is None:
-            gathered[one.prompt.id] = len(found)
-            found.append(one)
-        else:
-            found[at] = _joined(found[at], one)
-    yield from found
+        if len(one.answers) == 1 and one.prompt.id in gathered:
+            gathered[one.prompt.id].append(one)
+            continue
+        found.append([one])
+        if len(one.answers) == 1:
+            gathered[one.prompt.id] = found[-1]
+    yield from (parts[0] if len(parts) == 1 else _joined(parts) for parts in found)
 
 
-def _joined(first: OpenQuestion, more: OpenQuestion) -> OpenQuestion:
-    better = first.better if more.better is None else len(first.answers)
-    return replace(first, answers=first.answers + more.answers, better=better, why=first.why or more.why)
+def _joined(parts: Sequence[OpenQuestion]) -> OpenQuestion:
+    """One question of those that have an answer each; of several that are known to be better the last one is."""
+    marked = [at for at, one in enumerate(parts) if one.better is not None]
+    return replace(
+        parts[0],
+        answers=tuple(one.answers[0] for one in parts),
+        better=marked[-1] if marked else None,
+        why=next((one.why for one in parts if one.why), ""),
+    )
 
 
 def _question(row: Mapping[str, Any], place: Place) -> OpenQuestion:
