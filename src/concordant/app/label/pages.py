@@ -99,17 +99,10 @@ def in_words(question: Answered, payload: Payload) -> str:
     """A verdict as a lead reads it."""
     letters = {one.id: letter for one, letter in zip(question.completions, ascii_uppercase, strict=False)}
     if payload["type"] == "edit":
-        return "good as it is" if payload.get("accept") else "wrote a text"
+        written = "written anew" if payload.get("parent") else "written"
+        return "good as it is" if payload.get("accept") else written
     if payload["type"] == "ranking":
         return " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
-    if payload["type"] == "edit":
-        return (
-            "good as it is"
-            if payload.get("accept")
-            else "written anew"
-            if payload.get("parent")
-            else "written"
-        )
     if payload.get("winner"):
         return f"{letters[payload['winner']]} is better"
     return {"tie": "both are as good", "both_bad": "neither will do"}.get(payload.get("verdict", ""), "rated")
