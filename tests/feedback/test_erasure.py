@@ -25,8 +25,10 @@ from concordant.feedback.accounts import (
     open_session,
 )
 from concordant.feedback.answering.disputes import adjudicate
+from concordant.feedback.asking.known import known_answers, make_known
 from concordant.feedback.asking.practice import add_gold
 from concordant.feedback.database import erasure, schema
+from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.ids import content_id
 from concordant.feedback.reading.agreement import agreement
 from concordant.feedback.reading.views import demonstrations, judgements, view_preferences
@@ -289,3 +291,19 @@ def test_the_file_itself_forgets(tmp_path: Path) -> None:
     assert "no person" in concordant("db", "erase", path, "--labeler", NAME, "--yes").err
     assert "nobody is named" in concordant("db", "erase", path, "--yes").err
     assert "written anew" in concordant("db", "compact", path).out
+
+
+def test_why_an_answer_is_known_goes_with_the_lead_who_said_so(store: Store) -> None:
+    fill(store, 2, need=1)
+    worker = store.add_labeler("Bob", "human")
+    tasks = [store.task_of(answer(store, worker)) for _ in range(2)]
+    for task, last in zip(tasks, (NAME, "Eve"), strict=True):
+        for lead in (NAME, last):
+            who = store.add_labeler(lead, "human")
+            with store.reading() as connection:
+                member = schema.task_completion.c
+                best = connection.scalar(select(member.completion).where(member.task == task))
+            make_known(store, task, who, prefer(str(best)), f"as {lead.split()[0]} thinks")
+    erasure.erase(store, NAME)
+    assert {one.why for one in known_answers(store, DEFAULT_PROJECT)} == {"", "as Eve thinks"}
+    assert "as Ada thinks" not in dump(store)

@@ -272,11 +272,15 @@ class Store:
                 )
             }
         added = 0
-        for (key, why), (_, completions) in zip(tasks.items(), asked, strict=True):
-            if kinds[key] in COMPARED:
-                group = [one.id for one in completions]
-                made = self.create_tasks(kinds[key], [group], policy=why, rubric=rubric, project=project)
-                added += made.added
+        with self.writing() as connection:
+            for (key, why), (_, completions) in zip(tasks.items(), asked, strict=True):
+                if kinds[key] in COMPARED:
+                    shared = {"kind": kinds[key], "need": 1, "priority": 0.0, "policy": dict(why)}
+                    groups = [[one.id for one in completions]]
+                    made = write_tasks(
+                        connection, groups, shared | {"project": project}, rubric, self._clock()
+                    )
+                    added += made.added
         return added
 
     # Who judges

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from concordant.errors import UserError
 from concordant.feedback.database import schema
-from concordant.feedback.database.queries import audit
+from concordant.feedback.database.queries import audit, chunks
 from concordant.feedback.ids import new_id
 from concordant.feedback.store import Store
 
@@ -95,6 +95,7 @@ def erase(store: Store, name: str, *, by: str | None = None) -> Found:
         moved |= _forget_texts(connection, set(fresh.values()), now)
         moved |= _forget_votes(connection, set(fresh.values()), now)
         _end_accounts(connection, found.accounts, fresh)
+        _forget_explanations(connection, set(fresh.values()), moved)
         _rewrite(connection, moved, names)
         detail = {"votes": found.votes, "completions": found.completions, "accounts": len(found.accounts)}
         for key in fresh.values():
@@ -219,6 +220,20 @@ def _end_accounts(connection: Connection, accounts: Sequence[str], fresh: Mappin
             left = {name: _wordless(row._mapping[name]) for name in words}
             left |= {"reason": ""} if "reason" in table.c else {"client": None, "thread": None}
             connection.execute(update(table).where(table.c.id == row.id).values(**left))
+
+
+def _forget_explanations(connection: Connection, labelers: set[str], moved: Mapping[str, str]) -> None:
+    """Why an answer is known, where one of these labelers was the last to say so."""
+    audit_table, gold = schema.audit.c, schema.gold
+    made = select(audit_table.labeler, audit_table.detail)
+    made = made.where(audit_table.verb == "make", audit_table.object == "known answer")
+    last = {
+        row.detail["task"]: row.labeler
+        for row in connection.execute(made.order_by(audit_table.created, audit_table.id))
+    }
+    mine = [moved.get(key, key) for key, who in last.items() if who in labelers]
+    for some in chunks(mine):
+        connection.execute(update(gold).where(gold.c.task.in_(some)).values(explanation=""))
 
 
 def _rewrite(connection: Connection, moved: Mapping[str, str], names: set[str]) -> None:
