@@ -24,6 +24,7 @@ from concordant.feedback.reading.answered import Answered
 from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.reading.versus import Pair, Side, ask_versus
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, edit
 
 ROWS = [
     {"prompt": "hi", "completions": ["a", "b"], "mood": "good"},
@@ -277,3 +278,16 @@ def test_a_lead_reads_of_edits_what_became_of_the_answer() -> None:
     assert in_words(question, said) == "written anew"
     assert in_words(question, {"type": "edit", "parent": "a", "accept": True}) == "good as it is"
     assert in_words(question, {"type": "edit", "parent": None, "completion": "b"}) == "written"
+
+
+def test_a_lead_reads_what_was_written(client: TestClient, store: Store, lead: dict[str, str]) -> None:
+    (key,) = store.add_completions([(Prompt.user("hi"), Completion("one"), {}, True)])
+    store.create_tasks("edit", [[key]])
+    ada = store.add_labeler("ada", "human")
+    lease = store.lease(ada, project=DEFAULT_PROJECT)
+    assert lease is not None
+    text = "**two** <script>alert(1)</script>"
+    store.submit(lease.token, "k", Vote(lease.comparison.task_id, edit(key, text)))
+    page = client.get(f"/answered/{DEFAULT_PROJECT}", headers=lead).text
+    assert "ada: written anew" in page
+    assert "<strong>two</strong> &lt;script&gt;" in page

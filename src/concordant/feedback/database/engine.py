@@ -189,11 +189,13 @@ def _settings(connection: Any, _record: object) -> None:
 def checkpoint(connection: Connection) -> None:
     """Copy what the log of SQLite holds into the file, while others go on writing; nothing on PostgreSQL.
 
-    SQLite by itself does this within a commit, and whoever waits for their turn to write waits for it too.
+    SQLite by itself does this within a commit, and whoever waits for their turn to write waits for it too. Where it
+    fails, as on a full disk, the log keeps everything, and the next one who writes is told.
     """
     if connection.dialect.name == "sqlite":
         driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with suppress(connection.dialect.loaded_dbapi.Error):
+            driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _begin(connection: Connection) -> None:

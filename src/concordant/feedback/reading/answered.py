@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from concordant.data.types import Completion, Prompt
@@ -23,6 +24,9 @@ class Answered:
     prompt: Prompt
     completions: tuple[Completion, ...]
     said: tuple[tuple[str, Payload], ...]  # name of the labeler, payload
+    written: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what labelers wrote, by the id of the completion
 
     @property
     def order(self) -> list[list[str]]:
@@ -52,8 +56,17 @@ def questions(
         for row, (prompt, completions) in zip(rows, asked, strict=True):
             voices = connection.execute(said.where(vote.c.task == row.id)).all()
             voiced = tuple((one.name, one.payload) for one in voices)
-            made.append(Answered(row.id, row.kind, prompt, tuple(completions), voiced))
+            texts = _texts(connection, [one["completion"] for _, one in voiced if "completion" in one])
+            made.append(Answered(row.id, row.kind, prompt, tuple(completions), voiced, texts))
     return made
+
+
+def _texts(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
+    if not keys:
+        return {}
+    column = schema.completion.c
+    rows = connection.execute(select(column.id, column.text).where(column.id.in_(keys)))
+    return {row.id: row.text for row in rows}
 
 
 def answered(store: Store, project: str, n: int, *, after: int = 0) -> list[Answered]:
