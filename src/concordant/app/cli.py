@@ -84,11 +84,16 @@ def parser() -> argparse.ArgumentParser:
     add("label", "let people compare answers in the browser", "labeling:label", _label)
     add(
         "db",
-        "back up a feedback store, copy it, bring it up to date, erase a person from it",
+        "back up a feedback store, copy it, bring it up to date, erase a person from it, write it anew",
         "storing:keep",
         _db,
     )
-    add("feedback", "bring votes into a store, or take what they say out of it", "", _feedback)
+    add(
+        "feedback",
+        "ask questions of a file, bring votes into a store, take what they say out of it",
+        "",
+        _feedback,
+    )
     add("doctor", "check this machine", "doctoring:doctor")
     return top
 
@@ -210,7 +215,10 @@ def _label(command: argparse.ArgumentParser) -> None:
     )
     for name, what in (
         ("--edit", "ask for better versions of N answers, those that the votes like best"),
-        ("--rate", "ask for ratings of the answers to N prompts, by the dimensions of the rubric"),
+        (
+            "--rate",
+            "ask for ratings of the answers to N prompts, all in all or by the dimensions of --rubric",
+        ),
         ("--write", "ask for people's own answers to N prompts"),
     ):
         command.add_argument(name, type=int, default=0, metavar="N", help=what)
@@ -275,10 +283,17 @@ def _db(command: argparse.ArgumentParser) -> None:
         "upgrade: to the layout of this version, after a backup; erase: forget a person, their votes stay "
         "without a name; compact: write the file anew, without what was erased or taken back",
     )
-    command.add_argument("--labeler", default="", metavar="NAME", help="whom to erase")
-    command.add_argument("--yes", action="store_true", help="erase for good")
+    command.add_argument(
+        "--labeler", default="", metavar="NAME", help="erase: whom, by the name that the pages show"
+    )
+    command.add_argument("--yes", action="store_true", help="erase: for good; without it nothing is done")
     command.add_argument("store", metavar="STORE", help="a run directory, an SQLite file, or an address")
-    command.add_argument("target", nargs="?", metavar="TARGET", help="a new file, or an empty database")
+    command.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="backup, copy: a new file; copy: or an empty database",
+    )
 
 
 def _feedback(command: argparse.ArgumentParser) -> None:
@@ -294,7 +309,7 @@ def _feedback(command: argparse.ArgumentParser) -> None:
         said = help_text[0].upper() + help_text[1:] + "."
         verb = verbs.add_parser(name, help=help_text, description=said, formatter_class=_Help)
         verb.set_defaults(module=run)
-        store_help = "a run directory, or a feedback store by itself (an SQLite file)"
+        store_help = "a run directory, an SQLite file, or an address"
         verb.add_argument("store", metavar="STORE", help=store_help, nargs="?" if name == "rubric" else None)
         option(verb)
 
