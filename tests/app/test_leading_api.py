@@ -275,9 +275,9 @@ def test_only_a_lead_with_the_secret_of_the_page_does_any_of_it(client: TestClie
 def test_a_lead_reads_of_edits_what_became_of_the_answer() -> None:
     said = {"type": "edit", "parent": "a", "accept": False, "completion": "b"}
     question = Answered("t", "edit", Prompt.user("hi"), (Completion("one", id="a"),), (("ada", said),))
-    assert in_words(question, said) == "written anew"
+    assert in_words(question, said) == "wrote another version"
     assert in_words(question, {"type": "edit", "parent": "a", "accept": True}) == "good as it is"
-    assert in_words(question, {"type": "edit", "parent": None, "completion": "b"}) == "written"
+    assert in_words(question, {"type": "edit", "parent": None, "completion": "b"}) == "wrote an answer"
 
 
 def test_a_lead_reads_what_was_written(client: TestClient, store: Store, lead: dict[str, str]) -> None:
@@ -289,5 +289,5 @@ def test_a_lead_reads_what_was_written(client: TestClient, store: Store, lead: d
     text = "**two** <script>alert(1)</script>"
     store.submit(lease.token, "k", Vote(lease.comparison.task_id, edit(key, text)))
     page = client.get(f"/answered/{DEFAULT_PROJECT}", headers=lead).text
-    assert "ada: written anew" in page
+    assert "ada: wrote another version" in page
     assert "<strong>two</strong> &lt;script&gt;" in page

@@ -20,7 +20,7 @@ from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading.projects import project_named, projects
 from concordant.feedback.reading.versus import Pair, Side, ask_versus
 from concordant.feedback.store import Store
-from concordant.feedback.votes import Vote, prefer
+from concordant.feedback.votes import Vote, accept, prefer, ranking, rating
 
 SIDES = (Side("sft", "1"), Side("policy", "2"))
 
@@ -74,7 +74,7 @@ def test_a_file_is_sent_and_answered(site: Site, tmp_path: Path) -> None:
     page.get_by_role("button", name="Ask").click()
     expect(told.locator("[role=alert]")).to_contain_text("no question")
     page.goto("/")
-    page.locator("section", has_text="Mine").get_by_text("Compare answers").click()
+    page.locator("section", has_text="Mine").get_by_text("Answer questions").click()
     expect(page.locator(".answer").first).to_be_visible()
     next_question(page, "ArrowLeft", "Enter")
     all_sent(page)
@@ -107,7 +107,8 @@ def test_instructions_come_before_the_first_question_and_on_a_key(site: Site) ->
     expect(dialog).to_be_hidden()
     page.locator("#read-instructions").click()
     expect(dialog).to_be_visible()
-    press(page, "Escape")
+    press(page, "Enter")
+    expect(dialog).to_be_hidden()
     next_question(page, "ArrowLeft", "Enter")
     all_sent(page)
     page.reload()
@@ -122,16 +123,17 @@ def test_two_models_are_compared_blind_and_the_lead_sees_who_wins(site: Site) ->
     project = contest(site.store)
     page = site.visit(site.account("ada"))
     page.goto("/")
-    page.get_by_text("Compare answers").click()
+    page.get_by_text("Answer questions").click()
     expect(page.locator(".answer").first).to_be_visible()
     for number in range(12):
         assert "sft" not in page.locator("main").inner_html()
         assert "policy" not in page.locator("main").inner_html()
         new = 0 if shown(page)[0].startswith("new") else 1
-        press(page, "=" if number == 0 else ("ArrowRight" if new else "ArrowLeft"), "Enter")
+        answer = "=" if number == 0 else ("ArrowRight" if new else "ArrowLeft")
         if number < 11:
-            expect(page.locator(".answer")).to_have_count(2)
-            page.wait_for_timeout(80)
+            next_question(page, answer, "Enter")
+        else:
+            press(page, answer, "Enter")
     all_sent(page)
     expect(page.locator("main")).to_contain_text("Nothing left to compare")
     lead = site.visit(lead_of(site))
@@ -299,6 +301,29 @@ def test_no_text_runs_loads_or_breaks_anything_of_a_lead(site: Site, tmp_path: P
     assert page.locator("main img, main script").count() == 0
     page.goto("/")
     expect(page.locator("main h2").last).to_contain_text(ATTACKS[2][:80])
+
+
+def test_a_lead_reads_what_was_said_of_every_kind(site: Site) -> None:
+    said = {
+        "pairwise": (2, lambda ids: prefer(ids[0]) | {"rationale": "it is <b>short</b>"}),
+        "ranking": (3, lambda ids: ranking([ids[:1], ids[1:]], ids[2:])),
+        "rating": (1, lambda ids: rating({ids[0]: {"overall": 3}})),
+        "edit": (1, lambda ids: accept(ids[0])),
+    }
+    for kind, (k, _) in said.items():
+        ask(site.store, 1, k=k, kind=kind)
+    labeler = site.store.add_labeler("ada", "human")
+    for lease in site.store.lease_many(labeler, 10, project=DEFAULT_PROJECT):
+        one = lease.comparison
+        ids = [each.id for each in one.completions]
+        site.store.submit(lease.token, lease.token, Vote(one.task_id, said[one.kind][1](ids)))
+    page = site.visit(lead_of(site))
+    page.goto(f"/answered/{DEFAULT_PROJECT}")
+    words = "\n".join(page.locator(".dispute li").all_inner_texts())
+    assert "is better (“it is <b>short</b>”)" in words
+    assert "; will not do: " in words
+    assert "A: overall 3" in words
+    assert "good as it is" in words
 
 
 def half_answered(store: Store, project: str) -> list[str]:

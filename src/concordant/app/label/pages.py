@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from string import ascii_uppercase
 from typing import Annotated, Any
 
@@ -96,16 +97,44 @@ def disputed(request: Request, account: Lead, project: Key) -> HTMLResponse:
 
 
 def in_words(question: Answered, payload: Payload) -> str:
-    """A verdict as a lead reads it."""
+    """A verdict as a lead reads it, with the reason where one was given."""
     letters = {one.id: letter for one, letter in zip(question.completions, ascii_uppercase, strict=False)}
-    if payload["type"] == "edit":
-        written = "written anew" if payload.get("parent") else "written"
-        return "good as it is" if payload.get("accept") else written
-    if payload["type"] == "ranking":
-        return " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
-    if payload.get("winner"):
+    said = _IN_WORDS[payload["type"]](payload, letters)
+    return f"{said} (“{payload['rationale']}”)" if payload.get("rationale") else said
+
+
+def _pair_in_words(payload: Payload, letters: Mapping[str, str]) -> str:
+    if payload["verdict"] == "prefer":
         return f"{letters[payload['winner']]} is better"
-    return {"tie": "both are as good", "both_bad": "neither will do"}.get(payload.get("verdict", ""), "rated")
+    return "both are as good" if payload["verdict"] == "tie" else "neither will do"
+
+
+def _ranking_in_words(payload: Payload, letters: Mapping[str, str]) -> str:
+    order = " > ".join(" = ".join(letters[key] for key in tier) for tier in payload["tiers"])
+    bad = ", ".join(letters[key] for key in payload.get("unacceptable", ()))
+    return f"{order}; will not do: {bad}" if bad else order
+
+
+def _rating_in_words(payload: Payload, letters: Mapping[str, str]) -> str:
+    given = sorted((letters[key], scores) for key, scores in payload["scores"].items())
+    return "; ".join(
+        f"{letter}: {', '.join(f'{name} {score:g}' for name, score in scores.items())}"
+        for letter, scores in given
+    )
+
+
+def _edit_in_words(payload: Payload, _letters: Mapping[str, str]) -> str:
+    if payload.get("accept"):
+        return "good as it is"
+    return "wrote another version" if payload.get("parent") else "wrote an answer"
+
+
+_IN_WORDS: Mapping[str, Callable[[Payload, Mapping[str, str]], str]] = {
+    "pairwise": _pair_in_words,
+    "ranking": _ranking_in_words,
+    "rating": _rating_in_words,
+    "edit": _edit_in_words,
+}
 
 
 @router.get("/people", name="people")
