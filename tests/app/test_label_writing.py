@@ -99,11 +99,13 @@ def test_pairs_by_dimension_by_keyboard_alone(site: Site) -> None:
     begin(site, page)
     left, _ = shown(page)
     press(page, "ArrowLeft", "d")
-    expect(page.get_by_role("radio", name="both as good").first).to_be_focused()
+    expect(page.get_by_role("radio", name="both are as good").first).to_be_focused()
     press(page, "ArrowLeft")
-    expect(page.locator("#verdict")).to_have_text("Answer A is better · helpful: A a little better")
+    expect(page.locator("#verdict")).to_have_text(
+        "Answer A is a little better · helpful: A is a little better"
+    )
     press(page, "ArrowLeft", "ArrowLeft", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight")
-    expect(page.locator("#verdict")).to_contain_text("harmless: B better")
+    expect(page.locator("#verdict")).to_contain_text("harmless: B is better")
     next_question(page, "Enter")
     next_question(page, "ArrowRight", "Enter")
     all_sent(page)

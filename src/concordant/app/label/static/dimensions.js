@@ -2,12 +2,12 @@
 
 import { button, make } from "./dom.js";
 
-const WORDS = ["as good", "a little better", "better", "much better"];
+const WORDS = ["", "a little better", "better", "much better"];
 const STEPS = [3, 2, 1, 0, -1, -2, -3]; // from much better on the left to much better on the right
 
 /** What is meant by a step, in words. */
 function inWords(step) {
-  return step === 0 ? "both as good" : `${step > 0 ? "A" : "B"} ${WORDS[Math.abs(step)]}`;
+  return step === 0 ? "both are as good" : `${step > 0 ? "A" : "B"} is ${WORDS[Math.abs(step)]}`;
 }
 
 export class Dimensions {

@@ -1,6 +1,7 @@
 // Invitations: a link that works once, shown to whoever is to pass it on.
 
 import { send } from "./api.js";
+import { make } from "./dom.js";
 
 const form = document.getElementById("invitation");
 const link = document.getElementById("link");
@@ -11,8 +12,11 @@ form.addEventListener("submit", async (event) => {
   try {
     const asked = { name: form.elements.name.value, role: form.elements.role.value };
     const made = await send("POST", form.dataset.api, asked);
-    link.textContent = `Send this to ${made.name}; it works once, for a week:\n${made.link}`;
+    const field = make("input", { id: "sent", value: made.link, readOnly: true, onfocus: () => field.select() });
+    link.className = "stack prose";
+    link.replaceChildren(make("label", { for: "sent", textContent: `Send this link to ${made.name}. It works once, within a week.` }), field);
   } catch (error) {
-    link.textContent = error.message;
+    link.className = "said";
+    link.replaceChildren(error.message);
   }
 });

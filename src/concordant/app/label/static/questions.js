@@ -5,7 +5,7 @@ import { button, make, rendered } from "./dom.js";
 import { Demonstration, Edit } from "./writing.js";
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-const STRENGTHS = ["", "better", "clearly better", "much better"];
+const STRENGTHS = ["a little better", "better", "clearly better", "much better"];
 
 function card(question, place, inside, attributes = {}) {
   const id = `answer-${place}`;
@@ -66,7 +66,7 @@ export class Pairwise {
     if (this.verdict === "tie") return "Both are as good";
     if (this.verdict === "both_bad") return "Neither will do";
     if (this.winner === null) return "";
-    return `Answer ${LETTERS[this.winner]} is ${STRENGTHS[this.strength] || "better"}`;
+    return `Answer ${LETTERS[this.winner]} is ${STRENGTHS[this.strength]}`;
   }
 
   payload(rationale) {
