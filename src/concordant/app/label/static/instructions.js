@@ -25,4 +25,9 @@ export async function firstInstructions(project) {
   try { localStorage.setItem(name, dialog.dataset.edition); } catch { /* as above */ }
 }
 
+// The title has the focus, so that a long text is read from its beginning; Enter begins from there too.
+dialog?.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.repeat && !event.target.closest("a, button")) { event.preventDefault(); dialog.close(); }
+});
+
 document.getElementById("read-instructions")?.addEventListener("click", showInstructions);

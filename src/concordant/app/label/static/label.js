@@ -10,6 +10,7 @@ import { KINDS } from "./questions.js";
 
 const AHEAD = 10; // questions held; the server gives fewer where few are left
 const HEARTBEAT = 60_000; // ms
+const ARROWS = { Left: "←", Right: "→", Up: "↑", Down: "↓" };
 const RETRY = 3_000; // ms until questions are asked for again
 
 const app = document.getElementById("app");
@@ -81,11 +82,13 @@ async function finished() {
     location.assign(then);
     return;
   }
-  app.replaceChildren(make("div", { className: "narrow" },
+  app.replaceChildren(make("div", { className: "prose" },
     make("h2", { textContent: "Nothing left to compare for now" }),
     make("p", { textContent: "Thank you. Questions that others are working on may come back." }),
-    button("Look again", "Ask for questions once more", () => { state.done = false; message("Looking …"); refill(); }),
-    button("Take the last one back", "Undo", undo, { className: "plain" })));
+    make("p", { className: "actions" },
+      button("Look again", "Ask for questions once more", () => { state.done = false; message("Looking …"); refill(); }),
+      button("Take the last one back", "Undo", undo, { className: "quiet-button" }),
+      make("a", { href: "/", textContent: "To the projects" }))));
   app.querySelector("h2").tabIndex = -1;
   app.querySelector("h2").focus();
 }
@@ -131,10 +134,10 @@ function act(action, event = {}) {
   if (app.querySelector(".lesson")) return action === "submit" ? next() : false;
   if (!state.current) return false;
   if (action === "submit") return submit();
-  if (action === "why") return askFor("Why?", state.rationale, (text) => { state.rationale = text; }, true);
+  if (action === "why") return askFor("Why?", state.rationale, "Keep", (text) => { state.rationale = text; }, true);
   const question = state.current;
-  if (action === "skip") return askFor("Why do you skip this question?", "I cannot tell", (reason) => handIn({ type: "skip", reason }, question));
-  if (action === "flag") return askFor("What is wrong with this question?", "", (reason) => handIn({ type: "flag", reason }, question));
+  if (action === "skip") return askFor("Why do you skip this question?", "I cannot tell", "Skip", (reason) => handIn({ type: "skip", reason }, question));
+  if (action === "flag") return askFor("What is wrong with this question?", "", "Flag", (reason) => handIn({ type: "flag", reason }, question));
   return state.view.act(action, event);
 }
 
@@ -225,12 +228,13 @@ function loggedOut(said) {
 
 // Dialogs
 
-function askFor(title, text, done, many = false) {
+/** Ask for a text; `act` is what its button says, and what is done with it then. */
+function askFor(title, text, act, done, many = false) {
   const field = make(many ? "textarea" : "input", { value: text, maxLength: 10_000, id: "asked", rows: 5 });
   const dialog = make("dialog", { "aria-labelledby": "asked-title" });
   const form = make("form", { method: "dialog", className: "stack" },
     make("label", { id: "asked-title", for: "asked", textContent: title }), field,
-    make("div", { className: "actions" }, make("button", { textContent: "Keep", value: "keep" }),
+    make("div", { className: "actions" }, make("button", { textContent: act, value: "keep" }),
       button("Cancel", "Cancel (Escape)", () => dialog.close(""), { className: "quiet-button" })));
   dialog.append(form);
   dialog.addEventListener("close", () => {
@@ -246,7 +250,7 @@ function askFor(title, text, done, many = false) {
 function help() {
   const inputs = {};
   const rows = Object.entries(ACTIONS).flatMap(([action, { says, fixed }]) => {
-    const field = fixed ? make("kbd", { textContent: ACTIONS[action].key.replace("Arrow", "").replace("Alt+", "Alt ") })
+    const field = fixed ? make("kbd", { textContent: ACTIONS[action].key.replace(/Arrow(\w+)/, (_, way) => ARROWS[way]).replace("Alt+", "Alt ") })
       : (inputs[action] = make("input", { value: keys.of(action), maxLength: 1, id: `key-${action}`, "aria-label": `Key: ${says}` }));
     return [field, make("span", { textContent: says })];
   });
