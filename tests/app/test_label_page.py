@@ -447,7 +447,7 @@ def test_a_lead_decides_what_labelers_could_not_agree_on(site: Site) -> None:
     assert not violations(lead)
     first.locator(".reason").fill("it says more")
     first.locator("button", has_text="Better").nth(1).click()
-    expect(first.locator("[role=status]")).to_have_text("Decided: better")
+    expect(first.locator("[role=status]")).to_have_text("Decided: Answer B is better")
     lead.reload()
     expect(lead.locator(".dispute")).to_have_count(1)
     lead.locator("button", has_text="Neither").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,9 @@ def test_a_dispute_becomes_a_known_answer(site: Site) -> None:
     lead.get_by_role("link", name="Disputed").click()
     lead.get_by_label("Ask it of everybody else too").check()
     lead.locator(".answer", has_text="answer 1").get_by_role("button").click()
-    expect(lead.locator("[role=status]")).to_have_text("Decided: better, asked of everybody")
+    expect(lead.locator("[role=status]")).to_have_text(
+        re.compile("Decided: Answer [AB] is better, asked of everybody")
+    )
     (known,) = known_answers(site.store, DEFAULT_PROJECT)
     assert next(one.text for one in known.question.completions if one.id == known.better).startswith(
         "answer 1"

@@ -23,8 +23,10 @@ for (const section of document.querySelectorAll(".dispute")) {
       const path = known?.checked ? section.dataset.known : section.dataset.api;
       await send("POST", path, { payload: payloadOf(section, button), reason });
       for (const one of section.querySelectorAll("button, input")) one.disabled = true;
-      button.closest(".answer")?.classList.add("chosen");
-      said.textContent = section.dataset.done ?? `Decided: ${button.textContent.toLowerCase()}${known?.checked ? ", asked of everybody" : ""}`;
+      const answer = button.closest(".answer");
+      answer?.classList.add("chosen");
+      const decided = [answer?.querySelector("h3").textContent.trim(), button.textContent.toLowerCase()].filter(Boolean).join(" is ");
+      said.textContent = section.dataset.done ?? `Decided: ${decided}${known?.checked ? ", asked of everybody" : ""}`;
     } catch (error) {
       said.textContent = error.message;
     }
