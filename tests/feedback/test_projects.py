@@ -10,8 +10,9 @@ from test_store import Clock, answer, fill
 from concordant.errors import UserError
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading import projects as module
-from concordant.feedback.reading.projects import Pace, pace, project_of, projects
+from concordant.feedback.reading.projects import Pace, Passed, pace, passed_over, project_of, projects
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, flag, skip
 
 
 @pytest.fixture
@@ -62,3 +63,19 @@ def test_the_pace_is_that_of_live_verdicts(store: Store, clock: Clock) -> None:
     assert pace(store, DEFAULT_PROJECT) == Pace(1, 2)
     clock.now += 24 * module.HOUR_MS
     assert pace(store, DEFAULT_PROJECT) == Pace(0, 0)
+
+
+def test_a_lead_is_told_of_flags_first_and_of_skips(store: Store) -> None:
+    fill(store, 3)
+    ada = store.add_labeler("ada", "human")
+    for payload in (skip("cannot tell"), flag("this is no question")):
+        lease = store.lease(ada, project=DEFAULT_PROJECT)
+        assert lease is not None
+        store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, payload))
+    answer(store, ada)
+    flagged, skipped = passed_over(store, DEFAULT_PROJECT)
+    assert (flagged.name, flagged.type, flagged.reason) == ("ada", "flag", "this is no question")
+    assert isinstance(skipped, Passed)
+    assert skipped.reason == "cannot tell"
+    assert skipped.question.startswith("question")
+    assert passed_over(store, "elsewhere") == []

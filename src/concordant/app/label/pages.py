@@ -20,7 +20,7 @@ from concordant.feedback.asking.rubric import dimensions_of, latest_rubric
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.ids import content_id
 from concordant.feedback.reading.answered import Answered
-from concordant.feedback.reading.projects import Project, done_by, pace, project_of, projects
+from concordant.feedback.reading.projects import Project, done_by, pace, passed_over, project_of, projects
 from concordant.feedback.reading.standing import standing
 from concordant.feedback.reading.versus import is_versus, result
 from concordant.feedback.votes import Payload
@@ -82,6 +82,7 @@ def progress(request: Request, account: Lead, project: Key) -> HTMLResponse:
         "rows": labeler_rows(store, project),
         "won": result(store, project) if is_versus(one.settings) else None,
         "pace": pace(store, project),
+        "passed": passed_over(store, project),
     }
     return page(request, "progress.html.j2", account=account, project=one, **figures)
 

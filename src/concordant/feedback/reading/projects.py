@@ -157,6 +157,28 @@ def answered_by_people(store: Store) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A question that a labeler gave no verdict on, and why."""
+
+    name: str  # of the labeler
+    type: str  # skip, or flag: something is wrong with the question
+    reason: str
+    question: str  # the last turn of the prompt
+
+
+def passed_over(store: Store, project: str, n: int = 50) -> list[Passed]:
+    """The newest `n` skips and flags of a project (id) that stand, flags first."""
+    vote, task, labeler, item = schema.vote, schema.task, schema.labeler, schema.item
+    query = select(vote.c.type, vote.c.payload, labeler.c.name, item.c.messages)
+    query = query.join(task, task.c.id == vote.c.task).join(item, item.c.id == task.c.item)
+    query = query.join(labeler, labeler.c.id == vote.c.labeler)
+    query = query.where(task.c.project == project, vote.c.type.in_(("skip", "flag")), LIVE)
+    with store.reading() as connection:
+        rows = connection.execute(query.order_by(vote.c.type, vote.c.created.desc()).limit(n)).all()
+    return [Passed(row.name, row.type, row.payload["reason"], row.messages[-1]["content"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How fast a project goes: live verdicts given within the last hour, and the last day."""
 
