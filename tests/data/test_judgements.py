@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from concordant.app.commands.checking import class_line
-from concordant.data.doctor import check
+from concordant.data.doctor.checkup import check
 from concordant.data.layouts.reading import read_demonstrations, read_judgements
 from concordant.data.types import Message
 from concordant.errors import UserError

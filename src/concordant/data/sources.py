@@ -207,7 +207,9 @@ def _json_lines(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
         for number, raw in enumerate(file, 1):
             where = f"{source}:{number}"
             try:
-                line = _decode(raw, source, number)
+                line = _decode(raw, source, number).rstrip(
+                    "\r\n"
+                )  # else a cut-off line is broken in column 1
                 if not line.strip():
                     continue
                 value = _object(json.loads(line), where, line)

@@ -6,6 +6,7 @@ both end as a `Problem` in what is `Loaded`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ Row = TypeVar("Row")
 MISTAKES = ("broken line", "missing", "null", "type", "empty", "role", "number", "label")
 
 MOST_IDENTICAL = 0.05  # share of pairs whose two sides are the same, above which a data set is refused
+
+
+def place_of(where: str) -> tuple[str, str, int, int]:
+    """A place taken apart: file, what stands before the number, line or row, column; 0 where there is none."""
+    match = re.fullmatch(r"(.*?)(?:(:(?:row )?)(\d+))?(?::(\d+))?", where, re.DOTALL)
+    assert match is not None  # the first group takes whatever the others leave
+    return match[1], match[2] or "", int(match[3] or 0), int(match[4] or 0)
 
 
 @dataclass(frozen=True, slots=True)

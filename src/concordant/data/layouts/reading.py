@@ -1,15 +1,16 @@
 """Reading a data set, from a file, a folder or the hub: one function for each kind of row.
 
 The first row shows the layout, and all rows are read by it. What is left out or mended is a `Problem`;
-where reading is strict, mistakes in the data are one `UserError` that names the first of them.
+where reading is strict, mistakes in the data are one `UserError` that names the first of them. `Reading` is the
+same a row at a time, for files that are larger than memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, BadRow, Loaded, Place, Problem, Row
 from concordant.data.layouts.demonstrations import DEMONSTRATIONS
@@ -89,6 +90,57 @@ def read_prompts(
     return _read(source, root, split, columns, strict, PROMPTS)
 
 
+class Reading(Generic[Row]):
+    """One pass over a source, a row at a time: what is wrong goes to `note`, what is usable is yielded.
+
+    Each row of the source comes with the rows of ours that it holds. `read` counts the rows of the source so
+    far, broken lines among them: it is those yielded and those that `note` heard were dropped, no others.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        layouts: Sequence[Layout[Row]],
+        note: Callable[[Problem], None],
+        *,
+        root: Path | None = None,
+        split: str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        self.source, self.layouts, self.note = source, layouts, note
+        self.columns = columns or {}
+        self.layout: Layout[Row] | None = None  # that of the first row that could be read
+        self.unused: tuple[str, ...] = ()  # columns of the first row that the layout does not look at
+        self.read = 0
+        self._raw = read_rows(source, root=root, split=split, on_broken=self._broken)
+
+    def __iter__(self) -> Iterator[tuple[RawRow, list[Row]]]:
+        for raw in self._raw:
+            self.read += 1
+            layout = self.layout or self._recognise(raw.value)
+            try:
+                rows = layout.read(renamed(raw.value, self.columns), Place(raw.where, self.note))
+            except BadRow as bad:
+                self.note(Problem(raw.where, bad.kind, bad.detail))
+                continue
+            yield raw, rows
+
+    def _broken(self, error: UserError) -> None:
+        self.read += 1
+        detail = error.what.removeprefix("broken JSON").lstrip(" :")
+        self.note(Problem(error.where, "broken line", detail))
+
+    def _recognise(self, first: dict[str, Any]) -> Layout[Row]:
+        check_columns(first, self.columns, self.source)
+        present = list(renamed(first, self.columns))
+        layout = recognise(present, self.layouts)
+        if layout is None:
+            raise unknown_layout(present, self.layouts, self.source)
+        self.layout = layout
+        self.unused = tuple(name for name in present if name not in layout.needs + layout.uses)
+        return layout
+
+
 def _read(
     source: str,
     root: Path | None,
@@ -98,13 +150,10 @@ def _read(
     layouts: Sequence[Layout[Row]],
 ) -> Loaded[Row]:
     problems: list[Problem] = []
-
-    def broken(error: UserError) -> None:
-        detail = error.what.removeprefix("broken JSON").lstrip(" :")
-        problems.append(Problem(error.where, "broken line", detail))
-
-    raw = read_rows(source, root=root, split=split, on_broken=broken)
-    loaded = _normalise(raw, source, layouts, columns or {}, problems)
+    reading = Reading(source, layouts, problems.append, root=root, split=split, columns=columns)
+    rows = tuple(row for _, held in reading for row in held)
+    name = reading.layout.name if reading.layout else ""
+    loaded = Loaded(rows, name, reading.read, tuple(problems), reading.unused)
     if strict:
         _refuse_mistakes(loaded, source)
     if not loaded.rows:
@@ -116,35 +165,6 @@ def _read(
             fix=loaded.problems[0].detail if loaded.problems else "check that the file is complete",
         )
     return loaded
-
-
-def _normalise(
-    raw: Iterable[RawRow],
-    source: str,
-    layouts: Sequence[Layout[Row]],
-    columns: Mapping[str, str],
-    problems: list[Problem],
-) -> Loaded[Row]:
-    """Turn raw rows into ours by the layout that the first of them shows; `problems` is added to."""
-    layout: Layout[Row] | None = None
-    rows: list[Row] = []
-    unused: tuple[str, ...] = ()
-    read = 0
-    for row in raw:
-        read += 1
-        if layout is None:
-            check_columns(row.value, columns, source)
-            present = list(renamed(row.value, columns))
-            layout = recognise(present, layouts)
-            if layout is None:
-                raise unknown_layout(present, layouts, source)
-            unused = tuple(name for name in present if name not in layout.needs + layout.uses)
-        try:
-            rows += layout.read(renamed(row.value, columns), Place(row.where, problems.append))
-        except BadRow as bad:
-            problems.append(Problem(row.where, bad.kind, bad.detail))
-    broken = sum(problem.kind == "broken line" for problem in problems)
-    return Loaded(tuple(rows), layout.name if layout else "", read + broken, tuple(problems), unused)
 
 
 def _refuse_mistakes(loaded: Loaded[Any], source: str) -> None:
