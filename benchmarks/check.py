@@ -15,7 +15,18 @@ import tempfile
 import time
 from pathlib import Path
 
-WORDS = ("bridge", "river", "lantern", "harbour", "winter", "orchard", "signal", "copper", "meadow", "station")
+WORDS = (
+    "bridge",
+    "river",
+    "lantern",
+    "harbour",
+    "winter",
+    "orchard",
+    "signal",
+    "copper",
+    "meadow",
+    "station",
+)
 
 
 def line(n: int) -> str:
@@ -27,7 +38,9 @@ def line(n: int) -> str:
     words = [WORDS[(n // 10**k) % 10] for k in range(7)]
     answers = [" ".join(words[k:] + words[:k]) + f" {n}" for k in (1, 3)]
     chosen, rejected = reversed(answers) if turned else answers
-    return json.dumps({"prompt": f"{' '.join(words)}: what about {n}?", "chosen": chosen, "rejected": rejected})
+    return json.dumps(
+        {"prompt": f"{' '.join(words)}: what about {n}?", "chosen": chosen, "rejected": rejected}
+    )
 
 
 def examine_one(path: str, clean: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,22 @@ def test_a_csv_that_cannot_be_read_on_says_from_where(tmp_path: Path) -> None:
     assert [row.value for row in rows] == [{"a": "1", "b": "2"}]
     assert [error.where for error in told] == ["a.csv:3"]
     assert "from here on" in told[0].what
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b"no gzip", lambda b: b[:30] + b"\xff" * 9 + b[39:]]
+)
+def test_a_damaged_compressed_file_is_one_clear_message(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    packed = gzip.compress(b"".join(b'{"prompt": "q%d"}\n' % n for n in range(100)))
+    (tmp_path / "rows.jsonl.gz").write_bytes(damage(packed))
+    with pytest.raises(UserError, match="cut off or damaged"):
+        list(read_rows("rows.jsonl.gz", root=tmp_path))
+
+
+def test_a_line_that_is_cut_off_is_broken_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "q"}\r\n{"prompt": "q", "chosen"\r\n')
+    broken: list[UserError] = []
+    list(read_rows("rows.jsonl", root=tmp_path, on_broken=broken.append))
+    assert [error.where for error in broken] == ["rows.jsonl:2:25"]

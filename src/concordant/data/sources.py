@@ -12,11 +12,12 @@ import gzip
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from concordant.errors import UserError
 
@@ -139,8 +140,23 @@ def _kind(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
-def _open(path: Path) -> BinaryIO:
-    return BytesIO(gzip.decompress(path.read_bytes())) if path.suffix.lower() == ".gz" else path.open("rb")
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked on the way where it is compressed."""
+    if path.suffix.lower() != ".gz":
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with gzip.open(path) as packed:
+            yield cast(BinaryIO, packed)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"the compressed file is cut off or damaged: {error}",
+            where=str(path),
+            expected="a whole gzip file",
+            fix="fetch or write it again",
+        ) from error
 
 
 def _decode(raw: bytes, source: str, number: int) -> str:
