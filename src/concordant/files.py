@@ -59,7 +59,7 @@ def _errno(error: Exception) -> int | None:
     return int(told[1]) if told else None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -76,12 +76,12 @@ def fresh_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            _sync(partial)
+            sync(partial)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)  # half a file would only take up room
             raise
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,14 +108,14 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         try:
             yield partial
             for file in (*sorted(partial.rglob("*")), partial):
-                _sync(file)
+                sync(file)
             settle(path)
             old = _old(path)
             shutil.rmtree(old, ignore_errors=True)
             if path.exists():
                 path.rename(old)
             partial.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -130,6 +130,20 @@ def settle(path: Path) -> None:
 
 def _old(path: Path) -> Path:
     return path.with_name(path.name + ".old")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and what is in it, as far as the disk lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of what a file holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of(value: Any) -> str:

@@ -163,8 +163,8 @@ def test_rows_with_strange_line_ends_are_read_back(tmp_path: Path) -> None:
 def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     folder = StageFolder(tmp_path)
     folder.append(folder.steps, [{"step": 1}, {"step": 2}])
-    with folder.steps.open("a") as file:
-        file.write('{"step": 3, "lo')
+    with folder.steps.open("ab") as file:
+        file.write('{"step": 3, "lo\u00e9'.encode()[:-1])  # in the middle of a character
     assert read_jsonl(folder.steps) == [{"step": 1}, {"step": 2}]
     folder.cut_steps(2)
     folder.append(folder.steps, [{"step": 3}])
@@ -180,9 +180,9 @@ def test_a_stage_is_begun_taken_up_finished_and_begun_anew(tmp_path: Path) -> No
     assert folder.half_done("a")
     assert not folder.half_done("b")
     folder.begin("a")
-    assert folder.checkpoint.is_dir()
+    assert folder.checkpoints.is_dir()
     folder.finish("a", {"facts": {}})
-    assert not folder.checkpoint.exists()
+    assert not folder.checkpoints.exists()
     assert folder.finished() == {"fingerprint": "a", "facts": {}}
     assert not folder.half_done("a")
     folder.begin("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from concordant.errors import UserError
 from concordant.feedback.answering import labelers
 from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.store import Store
@@ -18,6 +20,7 @@ from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Silent
 from concordant.pipeline.run import execute, open_run
 from concordant.pipeline.stages import feedback
+from concordant.train import checkpoint
 from tiny_run import (
     STAGES,
     Stopper,
@@ -182,8 +185,8 @@ def test_ctrl_c_leaves_with_the_command_to_go_on(tmp_path: Path) -> None:
     said = shlex.split(out.rpartition("Go on with: ")[2])
     assert said == ["concordant", *words]
     # The checkpoint is of the last step that was logged.
-    facts = json.loads((run / "stages" / "01-base" / "state" / "facts.json").read_text())
-    assert facts["step"] == len(log.read_text().splitlines()) < 2000
+    saved = max(states(run, "01-base"), key=step_of)
+    assert step_of(saved) == len(log.read_text().splitlines()) < 2000
     assert "half done" in concordant("plan", *town_words(tmp_path)).out
 
 
@@ -201,8 +204,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, tmp_path:
 
     dotted = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
     process = start("run", "tiny.toml", *dotted, "--run", killed, cwd=tmp_path)
-    saved = killed / "stages" / "05-policy" / "state" / "facts.json"
-    wait_until(saved.is_file, process)
+    wait_until(lambda: bool(states(killed, "05-policy")), process)
     process.kill()
     process.communicate()
     with (killed / "stages" / "05-policy" / "steps.jsonl").open("a") as log:
@@ -210,7 +212,6 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, tmp_path:
 
     told = gone_on(recipe, killed)
     step = next(int(line.split()[-1]) for line in told.said if "taken up again" in line)
-    assert step % 4 == 0
     assert [n for title, n in told.progress if title == "PPO"] == list(range(step + 1, 21))
     assert weights(killed, "05-policy") == weights(whole, "05-policy")
     assert logged(killed, "05-policy") == logged(whole, "05-policy")
@@ -218,15 +219,56 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, tmp_path:
     assert figures(killed) == figures(whole)
 
 
-def test_a_checkpoint_survives_a_crash_in_the_middle_of_its_replacement(tmp_path: Path) -> None:
-    recipe, run = town(tmp_path, pretrain__steps=8), tmp_path / "tiny"
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(finished: Path, tmp_path: Path) -> None:
+    recipe = town(tmp_path, pretrain__checkpoint=2)
+    run = tmp_path / "tiny"
     open_run(recipe, run, "")
-    stopped(recipe, run, "pretraining", 5)
-    state = run / "stages" / "01-base" / "state"
-    state.rename(state.with_name("state.old"))  # the new one was about to take its place
-    state.with_name("state.partial").mkdir()
-    assert "  taken up again after step 5" in stopped(recipe, run, "pretraining", 6).said
-    assert not state.with_name("state.old").exists()
+    stopped(recipe, run, "pretraining", 7)
+    older, newer = sorted(states(run, "01-base"), key=step_of)
+    tensors = bytearray((newer / "tensors.safetensors").read_bytes())
+    tensors[len(tensors) // 2] ^= 4
+    (newer / "tensors.safetensors").write_bytes(tensors)
+    told = stopped(recipe, run, "pretraining", 9).said
+    assert any("step-7 is damaged (tensors.safetensors" in line for line in told)
+    assert f"  taken up again after step {step_of(older)}" in told
+    for state in states(run, "01-base"):
+        (state / "manifest.json").unlink()
+    told = stopped(recipe, run, "reward model", 1).said
+    assert any(line.endswith("the stage begins anew") for line in told)
+    assert weights(run, "01-base") == weights(finished, "01-base")
+    assert logged(run, "01-base") == logged(finished, "01-base")
+    assert not (run / "stages" / "01-base" / "state").exists()
+
+
+def test_a_full_disk_behind_training_s_back_stops_the_run_and_loses_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, run = town(tmp_path, pretrain__checkpoint=3), tmp_path / "tiny"
+    open_run(recipe, run, "")
+    stopped(recipe, run, "pretraining", 2)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "write_json", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            execute(recipe, run, Silent(), StopRequest())
+    assert fingerprints(run) == {}  # the stage is not taken for complete
+    assert [step_of(state) for state in states(run, "01-base")] == [2]
+    told = stopped(recipe, run, "reward model", 1).said
+    assert "  taken up again after step 2" in told
+    assert weights(run, "01-base") == weights(finished, "01-base")
+    assert logged(run, "01-base") == logged(finished, "01-base")
+
+
+def states(run: Path, stage: str) -> list[Path]:
+    """The checkpoints of a stage that have their name already."""
+    return [path for path in (run / "stages" / stage / "state").glob("step-*") if not path.suffix]
+
+
+def step_of(state: Path) -> int:
+    return int(state.name.removeprefix("step-"))
 
 
 def test_nobody_listening_needs_no_terminal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concordant.data.template import Template
     from concordant.models.hardware import Machine
     from concordant.train.checkpoint import Checkpoint
+    from concordant.train.config import CheckpointConfig
     from concordant.train.step import Step
 
 STORE = "feedback.sqlite"  # of a run, in its directory
@@ -102,20 +103,17 @@ class Context:
         return min(self.recipe.model.length or 2**31, context_length(model))
 
     def follow(
-        self, steps: Iterable[Step], *, title: str, every: int, checkpoint: Callable[[Step], Checkpoint]
+        self, steps: Iterable[Step], *, title: str, when: CheckpointConfig, state: Callable[[], Checkpoint]
     ) -> Iterator[Step]:
         """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
 
         Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first.
         """
-        from concordant.train.checkpoint import Checkpoint, save_checkpoint
+        from concordant.train.checkpoint import Cadence, Checkpoints, CheckpointWriter
 
-        def save(step: Step) -> None:
-            state = checkpoint(step)
-            facts = {**state.facts, "step": step.number, **self.totals.facts()}
-            save_checkpoint(self.folder.checkpoint, Checkpoint(state.tensors, facts))
-
-        with ExitStack() as shown:
+        cadence = Cadence(when)
+        kept = Checkpoints(self.folder.checkpoints, when.keep)
+        with ExitStack() as shown, CheckpointWriter(kept, before=self.folder.sync_logs) as writer:
             progress = None
             for step in steps:
                 if progress is None:
@@ -123,13 +121,20 @@ class Context:
                 self.log(step)
                 yield step
                 progress.to(step.number, headline(step.metrics))
+                writer.check()
                 if step.number == step.total:
                     continue  # the stage is about to leave more than a checkpoint; the run stops behind it
                 stopping = self.stop.requested  # asked once: a stop without a checkpoint would lose steps
-                if stopping or (every > 0 and step.number % every == 0):
-                    save(step)
+                if (cadence.due(step.number) and not writer.busy) or stopping:
+                    writer.save(step.number, self._state_after(step, state()))
+                    cadence.saved()
                 if stopping:
+                    writer.finish()
                     raise Interrupted
+
+    def _state_after(self, step: Step, state: Checkpoint) -> Checkpoint:
+        """A loop's own state and what the stage has spent so far."""
+        return replace(state, facts={**state.facts, "step": step.number, **self.totals.facts()})
 
     def log(self, step: Step) -> None:
         """Count a step's costs and append it to the stage's log."""

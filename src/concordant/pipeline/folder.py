@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.errors import UserError
-from concordant.files import disk_errors, fresh_folder, write_json, write_text
+from concordant.files import disk_errors, fresh_folder, sync, write_json, write_text
 
 
 @dataclass
@@ -35,8 +35,8 @@ class StageFolder:
         return self.path / "model"
 
     @property
-    def checkpoint(self) -> Path:
-        """Where the state of a half-done stage lies."""
+    def checkpoints(self) -> Path:
+        """Where the states of a half-done stage lie."""
         return self.path / "state"
 
     @property
@@ -87,8 +87,9 @@ class StageFolder:
 
     def finish(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
         """Mark the stage as complete."""
+        self.sync_logs()
         write_json(self.path / "stage.json", {"fingerprint": fingerprint, **facts})
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def adopt(self, donor: Path) -> None:
         """Take over a finished stage of another run: hard links where the disk allows, copies elsewhere."""
@@ -99,6 +100,12 @@ class StageFolder:
         """Append rows to a JSON-lines file."""
         with disk_errors(file), file.open("a", encoding="utf-8") as out:
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def sync_logs(self) -> None:
+        """Flush what was appended to the disk: no state that is saved may be ahead of its log."""
+        for file in (self.steps, self.samples):
+            if file.is_file():
+                sync(file)
 
     def cut_steps(self, last: int) -> None:
         """Forget logged steps after `last`: a resumed stage takes them again."""
@@ -135,10 +142,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
     if path.is_file():
         # Not splitlines: model text may hold U+2028 and other signs that it takes for the end of a line.
-        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+        for line in path.read_bytes().rstrip(b"\n").split(b"\n"):
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
+            except ValueError:  # no JSON, or the first half of a character
                 break
     return rows
 

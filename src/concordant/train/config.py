@@ -27,6 +27,38 @@ class OptimizerConfig(Config):
     """Largest norm of the gradient, policy and critic each by itself; 0 = no clipping."""
 
 
+class CheckpointConfig(Config):
+    """When the state of a stage is saved; `checkpoint = 50` is short for `every` in this section."""
+
+    every: str = Field("100 steps", pattern=r"^\d{1,9} (steps?|min)$")
+    """Steps or minutes between two checkpoints: "50 steps", 50 or "10 min"; 0 = none before the end.
+
+    Steps are those of steps.jsonl: optimiser steps; on own samples, rollouts or rounds.
+    """
+    keep: int = Field(2, ge=1)
+    """Checkpoints that stay until the stage is complete, the newest ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_unless_named(cls, value: Any) -> Any:
+        return value if isinstance(value, Mapping | CheckpointConfig) else {"every": value}
+
+    @field_validator("every", mode="before")
+    @classmethod
+    def _steps_unless_said(cls, value: Any) -> Any:
+        return f"{value} steps" if type(value) is int else value
+
+    @property
+    def steps(self) -> int:
+        """Steps between two checkpoints; 0 where minutes decide, or nothing does."""
+        return 0 if self.every.endswith("min") else int(self.every.split()[0])
+
+    @property
+    def minutes(self) -> int:
+        """Minutes between two checkpoints; 0 where steps decide, or nothing does."""
+        return int(self.every.split()[0]) if self.every.endswith("min") else 0
+
+
 class LoopConfig(Config):
     """What every training stage has."""
 
@@ -34,15 +66,15 @@ class LoopConfig(Config):
     """Most tokens, padding included, in one forward pass; sets memory, not the result."""
     packing: bool = False
     """Learn without padding, rows one behind the other: for attention that skips what it may not see (flash, flex)."""
-    checkpoint: int = Field(100, ge=0)
-    """Optimiser steps between two checkpoints (rollouts or rounds, on own samples); 0 = none before the end."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
 
-    @field_validator("optimizer", mode="before")
+    @field_validator("checkpoint", "optimizer", mode="before")
     @classmethod
-    def _what_is_not_said_stays(cls, value: Any) -> Any:
+    def _what_is_not_said_stays(cls, value: Any, info: ValidationInfo) -> Any:
         """A part of [optimizer] leaves the section's own defaults in force, not those of AdamW in general."""
-        default = cls.model_fields["optimizer"].default
+        assert info.field_name is not None
+        default = cls.model_fields[info.field_name].default
         return {**default.model_dump(), **value} if isinstance(value, Mapping) else value
 
 
@@ -161,8 +193,7 @@ class ScoredConfig(LoopConfig):
 class OnPolicyConfig(ScoredConfig):
     """Learning from own samples: rollouts, each followed by clipped updates (arXiv:1707.06347)."""
 
-    checkpoint: int = Field(10, ge=0)
-    """Rollouts between two checkpoints; 0 = none before the end."""
+    checkpoint: CheckpointConfig = CheckpointConfig(every="10 steps")
     updates: int = Field(50, ge=1)
     """Rollouts; each is followed by `epochs` passes of clipped updates."""
     batch: int = Field(128, ge=1)
@@ -367,8 +398,7 @@ CRITIC_FREE: Mapping[str, Mapping[str, Any]] = {
 class RoundsConfig(ScoredConfig):
     """Rounds of sampling, keeping what scored best, and fitting the policy to it."""
 
-    checkpoint: int = Field(1, ge=0)
-    """Rounds between two checkpoints; 0 = none before the end."""
+    checkpoint: CheckpointConfig = CheckpointConfig(every="1 step")
     rounds: int = Field(1, ge=1)
     """Rounds, each from the policy that the last one left."""
     prompts: int = Field(512, ge=1)

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from concordant.data.batches import Example
-from concordant.files import settle
 from concordant.models.load import add_adapter
 from concordant.pipeline.context import Context, Totals
-from concordant.train.checkpoint import Checkpoint, load_checkpoint
+from concordant.train.checkpoint import Checkpoint, Checkpoints
 from concordant.train.config import FitConfig, LoopConfig
 from concordant.train.fit import fit
 from concordant.train.learner import Group, Learner, Objective
-from concordant.train.step import Step
 
 
 def fit_stage(
@@ -31,12 +29,12 @@ def fit_stage(
     learner = make_learner(context, groups, config, total_steps=total)
     resume(context, learner)
 
-    def checkpoint(_step: Step) -> Checkpoint:
+    def state() -> Checkpoint:
         return Checkpoint(learner.state(), {})
 
     steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
     last: dict[str, float] = {}
-    for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
+    for step in context.follow(steps, title=title, when=config.checkpoint, state=state):
         last = dict(step.metrics)
     return last
 
@@ -61,9 +59,8 @@ def make_learner(context: Context, groups: list[Group], config: LoopConfig, *, t
 
 
 def resume(context: Context, learner: Learner) -> dict[str, Any]:
-    """Restore the learner and the totals from the stage's checkpoint; returns its facts, empty for a fresh start."""
-    settle(context.folder.checkpoint)
-    found = load_checkpoint(context.folder.checkpoint)
+    """Restore learner and totals from the newest checkpoint; returns its facts, empty for a fresh start."""
+    found = Checkpoints(context.folder.checkpoints).newest(context.reporter.say)
     facts = dict(found.facts) if found else {}
     step = int(facts.get("step", 0))
     context.folder.cut_steps(step)

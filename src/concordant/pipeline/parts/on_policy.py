@@ -50,14 +50,14 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
     facts = resume(context, learner)
     improver.load_state(facts.get("improver"))
 
-    def checkpoint(_step: Step) -> Checkpoint:
+    def state() -> Checkpoint:
         facts = {"optimizer_steps": learner.steps, "improver": improver.state()}
         return Checkpoint(learner.state(), facts)
 
     steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))
     title = config.algorithm.upper()
     last: dict[str, float] = {}
-    for step in context.follow(steps, title=title, every=config.checkpoint, checkpoint=checkpoint):
+    for step in context.follow(steps, title=title, when=config.checkpoint, state=state):
         last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)

@@ -12,7 +12,7 @@ from concordant.data.batches import Example, Row, micro_batches
 from concordant.files import settle
 from concordant.models.load import Reference
 from concordant.pipeline.context import Context
-from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from concordant.train.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint, save_checkpoint
 from concordant.train.objectives.direct import completion_logprobs
 
 FOLDER = "reference"
@@ -30,7 +30,11 @@ def with_reference(
     folder = context.folder.path / FOLDER
     settle(folder)
     key = _key(rows)
-    known = load_checkpoint(folder)
+    try:
+        known = load_checkpoint(folder)
+    except DamagedCheckpoint as damage:
+        context.reporter.say(f"  {folder} is damaged ({damage}) and made again")
+        known = None
     if known is None or known.facts.get("key") != key:
         known = Checkpoint({"logprobs": _logprobs(context, reference, rows, tokens)}, {"key": key})
         save_checkpoint(folder, known)

@@ -16,7 +16,6 @@ from concordant.train.learner import Group, Objective
 from concordant.train.objectives.direct import pair_objective
 from concordant.train.objectives.sft import sft_objective
 from concordant.train.refine import Keep, best, best_and_worst, refine
-from concordant.train.step import Step
 
 
 def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
         objective = pair_objective(policy, DPOConfig(beta=config.beta), reference_of(policy, start))
     done = int(resume(context, learner).get("step", 0))
 
-    def checkpoint(_step: Step) -> Checkpoint:
+    def state() -> Checkpoint:
         return Checkpoint(learner.state(), {"optimizer_steps": learner.steps})
 
     given = (learner, sampler, reward, prompts, keep, objective, config)
@@ -44,7 +43,7 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     watched = (with_gold(context, step) for step in steps)
     last: dict[str, float] = {}
     title = config.algorithm.upper()
-    for step in context.follow(watched, title=title, every=config.checkpoint, checkpoint=checkpoint):
+    for step in context.follow(watched, title=title, when=config.checkpoint, state=state):
         last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)
