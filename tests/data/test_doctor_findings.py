@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from concordant.data.doctor.advice import ADVICE
-from concordant.data.doctor.checkup import Limit, Origin, check, examine
+from concordant.data.doctor.checkup import Limit, Origin, check, examine, repetitions, template_notes
 from concordant.data.doctor.cure import write_clean
 from concordant.data.doctor.figures import Lengths, Share, script_of
 from concordant.data.layouts.account import MISTAKES, place_of
@@ -129,6 +129,19 @@ def test_a_row_that_holds_several_is_counted_once_and_written_as_several(tmp_pat
         cure = write_clean(examination, tmp_path / "out.jsonl")
     assert (cure.read, cure.used, cure.rows, cure.written) == (1, 1, 3, 2)
     assert cure.left_out == {"duplicate": 1}
+
+
+def test_a_column_that_nobody_looked_at_does_not_begin_to_mean_something(tmp_path: Path) -> None:
+    """Transcripts have no `system` column; in the copy it would stand before the conversation."""
+    row = {"text": "\n\nHuman: a\n\nAssistant: b", "system": 450, "label": False, "id": 7}
+    source = put(
+        tmp_path / "rows.jsonl", row | {"label": None}, {**row, "text": "\n\nHuman: c\n\nAssistant: d"}
+    )
+    shown = concordant("check", source, "--fix", tmp_path / "out.jsonl")
+    assert "(1 undesirable)" in shown.out
+    assert "left out since they would be in the layout written: system\n" in shown.out
+    prompt = [{"role": "user", "content": "a"}]
+    assert rows_of(tmp_path / "out.jsonl") == [{"id": 7, "prompt": prompt, "completion": "b"}]
 
 
 def test_a_cleaned_copy_replaces_nothing(tmp_path: Path) -> None:
@@ -287,6 +300,30 @@ def test_nothing_usable_is_reported_with_its_lines(tmp_path: Path) -> None:
     assert "2 rows read, 0 usable, 2 left out" in shown.out
     assert "there is no usable row" in shown.out
     assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def test_a_template_says_how_answers_end(finished: Path) -> None:
+    tokenizer = load_tokenizer(str(finished / "stages" / "01-base" / "model"))
+    template = Template(tokenizer)
+    end = tokenizer.convert_ids_to_tokens(template.end_id)
+    (said,) = (note for note in template_notes(template) if note.startswith("an answer ends with"))
+    assert said.endswith(repr(end))
+
+
+def test_rows_of_token_ids_are_refused_in_words(tmp_path: Path) -> None:
+    source = put(tmp_path / "ids.jsonl", {"input_ids": [1, 2], "labels": [-100, 2]})
+    assert "before it was tokenised" in concordant("check", source).err
+
+
+def test_repetitions_in_memory(tmp_path: Path) -> None:
+    source = put(
+        tmp_path / "p.jsonl",
+        pair("q", "a", "b"),
+        pair("q", "a", "b"),
+        pair("q", "b", "a"),
+        pair("r", "a", "b"),
+    )
+    assert repetitions(read_preferences(source).rows) == (1, 1)
 
 
 # the files of a recipe

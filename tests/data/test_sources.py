@@ -175,9 +175,14 @@ def test_a_csv_that_cannot_be_read_on_says_from_where(tmp_path: Path) -> None:
     assert "from here on" in told[0].what
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-9], lambda b: b"no gzip", lambda b: b[:30] + b"\xff" * 9 + b[39:]]
+DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda packed: packed[:-9],
+    lambda packed: b"no" + packed,
+    lambda packed: packed[:30] + b"\xff" * 9 + packed[39:],
 )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_compressed_file_is_one_clear_message(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:

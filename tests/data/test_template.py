@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from concordant.data.doctor.checkup import template_notes
 from concordant.data.template import Template, fit, fit_all, load_tokenizer
 from concordant.data.types import Message
 from concordant.errors import UserError
@@ -270,3 +271,4 @@ def test_a_bos_comes_from_the_template_alone(by_template: bool) -> None:
     assert [n for n, i in enumerate(ids) if i == 0] == ([0] if by_template else [])
     assert not mask[0] or not by_template
     assert answer == (6, 1)
+    assert any("both add <s>" in note for note in template_notes(template)) is by_template

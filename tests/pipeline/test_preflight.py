@@ -331,3 +331,18 @@ def test_changed_data_rebuilds_what_was_learnt_from_it(run_of_files: Path, here:
     assert set(found.values()) == {"rebuild"}
     write(here / "data" / "demonstrations.jsonl", demonstrations()[1:])
     assert {stage.action for stage in plan(recipe, run)} == {"rebuild"}
+
+
+def test_rows_said_again_are_counted_before_the_first_stage(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "b", "rejected": "a"},
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "files.toml").write_text(FILES)
+    material = FileMaterial(load_recipe(tmp_path / "files.toml", {"data_root": str(tmp_path / "data")}))
+    assert len(material.preferences()) == 3
+    (said,) = material.problems
+    assert "of 3 rows, 1 repeat an earlier one and 1 say the opposite of one" in said

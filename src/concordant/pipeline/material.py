@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from concordant.data.config import Source
+from concordant.data.doctor.checkup import repetitions
 from concordant.data.layouts.account import Loaded
 from concordant.data.layouts.reading import (
     read_demonstrations,
@@ -118,7 +119,7 @@ class FileMaterial:
     def __init__(self, recipe: Recipe) -> None:
         self.data = recipe.data
         self.root = Path(recipe.data_root)
-        self.problems: list[str] = []  # for the user, one line per file with rows left out or mended
+        self.problems: list[str] = []  # for the user: rows left out, mended, or said again, by file
         self._known: dict[str, list[Any]] = {}  # rows by recipe key: a run reads its files once
 
     def corpus(self) -> Sequence[Demonstration]:
@@ -169,6 +170,9 @@ class FileMaterial:
                 account = _account(source.path, loaded)
                 if account not in self.problems:
                     self.problems.append(account)
+            said_again = _said_again(source.path, loaded)
+            if said_again and said_again not in self.problems:
+                self.problems.append(said_again)
         self._known[key] = rows
         return rows
 
@@ -183,6 +187,17 @@ class FileMaterial:
                 strict=not self.data.skip_bad_rows,
             )
         return loaded
+
+
+def _said_again(source: str, loaded: Loaded[Any]) -> str:
+    """One line about the rows of a file that repeat or contradict others of it; empty where none does."""
+    repeated, opposed = repetitions(loaded.rows)
+    if not repeated and not opposed:
+        return ""
+    return (
+        f"{source}: of {loaded.kept} rows, {repeated} repeat an earlier one and {opposed} say the opposite of one; "
+        f"`concordant check` says which, and writes a copy without them"
+    )
 
 
 def _account(source: str, loaded: Loaded[Any]) -> str:

@@ -194,7 +194,9 @@ def show_cure(cure: Cure, out: Path, console: Console) -> None:
         lines.append(f"mended{_listed(cure.mended)}")
     if cure.columns:
         names = ", ".join(sorted(cure.columns))
-        lines.append(f"columns not looked at, whose name was needed for another: {names}")
+        lines.append(
+            f"columns not looked at, and left out since they would be in the layout written: {names}"
+        )
     for line in lines:
         console.print(visible(line), markup=False, highlight=False)
 

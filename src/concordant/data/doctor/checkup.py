@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,7 +321,7 @@ def _report(
         problems=tuple(book.problems(KEPT_PROBLEMS)),
         notes=(
             *_file_notes(origin),
-            *(checkup.template.notes if checkup.template else ()),
+            *(template_notes(checkup.template) if checkup.template else ()),
             *skews(figures),
             *(drifts(figures, held_out) if held_out else ()),
         ),
@@ -364,6 +364,18 @@ def entry_of(row: AnyRow) -> Entry:
     return Entry(prompt_of(row).where, hashed(str(prompt), *sorted(answers)), side, prompt, plain, p)
 
 
+def repetitions(rows: Iterable[AnyRow]) -> tuple[int, int]:
+    """Of rows in memory, how many say again what an earlier one says, and how many the opposite of one."""
+    said: set[tuple[int, int]] = set()
+    repeated = opposed = 0
+    for row in rows:
+        entry = entry_of(row)
+        repeated += (entry.about, entry.side) in said
+        opposed += (entry.about, 1 - entry.side) in said
+        said.add((entry.about, entry.side))
+    return repeated, opposed
+
+
 def _other_scripts(scripts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Answers in another script than their prompt."""
     asked = scripts["prompt"]
@@ -380,6 +392,19 @@ def _file_notes(origin: Origin) -> list[str]:
         notes.append(f"{marks} byte order marks; one at the start of the file is skipped")
     if returns:
         notes.append(f"{returns} lines end in CR LF; read as line ends")
+    return notes
+
+
+def template_notes(template: Template) -> list[str]:
+    """What had to be decided about a template, and how prompts begin and answers end with it."""
+    tokenizer = template.tokenizer
+    question = (Message("user", "question"),)
+    asked, told = template.prompt_ids(question), template.completion_ids(question, "answer")
+    last = " ".join(repr(text) for text, _ in template.pieces(told[-3:], (True,) * len(told[-3:])))
+    notes = [*template.notes, f"an answer ends with the tokens {last}"]
+    bos = tokenizer.bos_token_id
+    if bos is not None and asked[0] == bos and tokenizer("question")["input_ids"][:1] == [bos]:
+        notes.append(f"template and tokenizer both add {tokenizer.bos_token}: it is written once")
     return notes
 
 

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from concordant.data.doctor.checkup import AnyRow, Examination, answers_of, entry_of, prompt_of, reading_of
+from concordant.data.doctor.checkup import (
+    LAYOUTS,
+    AnyRow,
+    Examination,
+    answers_of,
+    entry_of,
+    prompt_of,
+    reading_of,
+)
 from concordant.data.layouts.account import Problem
 from concordant.data.layouts.layout import renamed
 from concordant.data.types import Demonstration, Judgement, Preference
@@ -17,6 +25,7 @@ from concordant.errors import UserError
 from concordant.files import fresh_file
 
 LEFT_OUT: tuple[str, ...] = ("leak", "template", "too long", "duplicate")
+MEANINGFUL = {name for layouts in LAYOUTS.values() for one in layouts for name in (*one.needs, *one.uses)}
 MERGED = "contradiction"  # of pairs; two verdicts on one answer stay, as nobody can say which is right
 
 
@@ -31,7 +40,7 @@ class Cure:
     left_out: Counter[str] = field(default_factory=Counter)
     merged: int = 0  # rows written for several that contradicted each other
     written: int = 0
-    columns: set[str] = field(default_factory=set)  # not looked at, and in the way of one that is written
+    columns: set[str] = field(default_factory=set)  # not looked at, and not written either (see `MEANINGFUL`)
 
     @property
     def used(self) -> int:
@@ -60,9 +69,9 @@ def write_clean(examination: Examination, out: Path) -> Cure:
     """Write what is worth keeping of an examined source to `out`, as JSON lines in one layout.
 
     The layout is ours (`prompt` as a list of turns, `completion`, or `chosen` and `rejected`); columns that nobody
-    looks at are kept as they are. Of rows that repeat each other the first is kept; of pairs that contradict each
-    other the first, with the mean verdict as `p_chosen`. Raises UserError where `out` is taken, or where the
-    source is not what it was when it was examined.
+    looks at are kept as they are, unless they would be looked at in that layout. Of rows that repeat each other
+    the first is kept; of pairs that contradict each other the first, with the mean verdict as `p_chosen`.
+    Raises UserError where `out` is taken, or where the source is not what it was when it was examined.
     """
     refuse_taken(out)
     cure = Cure()
@@ -85,7 +94,8 @@ def _copy(examination: Examination, cure: Cure, write: Callable[[dict[str, Any]]
         assert reading.layout is not None
         looked_at = {*reading.layout.needs, *reading.layout.uses}
         value = renamed(raw.value, origin.columns or {})
-        spare = {name: cell for name, cell in value.items() if name not in looked_at}
+        cure.columns |= value.keys() & MEANINGFUL - looked_at
+        spare = {name: cell for name, cell in value.items() if name not in looked_at | MEANINGFUL}
         for row in rows:
             kind, p = unwanted.at(cure.rows), merged.at(cure.rows)
             cure.rows += 1
@@ -93,7 +103,6 @@ def _copy(examination: Examination, cure: Cure, write: Callable[[dict[str, Any]]
                 cure.left_out[kind] += 1
                 continue
             cells = cells_of(row, p)
-            cure.columns |= cells.keys() & spare.keys()
             cure.merged += p is not None
             cure.written += 1
             write({**spare, **cells})

@@ -56,6 +56,13 @@ def check_columns(first: dict[str, Any], columns: Mapping[str, str], source: str
 
 def unknown_layout(present: Sequence[str], layouts: Sequence[Layout[Any]], source: str) -> UserError:
     """The error for columns that fit no layout: it names the nearest one, and what to rename for it."""
+    if "input_ids" in present:
+        return UserError(
+            f"{source} has rows of token ids, and where a prompt ends in them nobody can tell",
+            where=source,
+            expected="text, from which prompts and answers are tokenised apart",
+            fix="give the data set from before it was tokenised",
+        )
     best = max(layouts, key=lambda layout: len(set(layout.needs) & set(present)) / len(layout.needs))
     missing = [name for name in best.needs if name not in present]
     guess = _suggestion(missing, [name for name in present if name not in best.needs])
