@@ -30,7 +30,7 @@ def test_files_with_mistakes(tmp_path: Path) -> None:
         usable += try_file(
             tmp_path, suffix, mutated(content, draw), packed=suffix == ".jsonl" and case % 10 == 0
         )
-    assert usable > 100  # else mistakes hide one another
+    assert usable > 50  # not all real files have a layout of ours; fewer, and mistakes would hide one another
 
 
 def test_files_without_mistakes_are_usable(tmp_path: Path) -> None:
