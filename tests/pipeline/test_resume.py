@@ -6,6 +6,9 @@ import errno
 import json
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +173,18 @@ def contents(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_ctrl_c_leaves_with_the_command_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_with_the_command_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     town_file(tmp_path)
     words = ["run", "tiny.toml", "pretrain.steps=2000", "--runs", "my runs"]
     run = tmp_path / "my runs" / "tiny-pretrain.steps=2000"
     process = start(*words, cwd=tmp_path)
     log = run / "stages" / "01-base" / "steps.jsonl"
     wait_until(lambda: log.is_file() and log.read_text().count("\n") > 20, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert "a second signal leaves at once" in err
     assert "Traceback" not in err
     assert "nothing is lost" in out
     said = shlex.split(out.rpartition("Go on with: ")[2])
@@ -188,6 +193,51 @@ def test_ctrl_c_leaves_with_the_command_to_go_on(tmp_path: Path) -> None:
     saved = max(states(run, "01-base"), key=step_of)
     assert step_of(saved) == len(log.read_text().splitlines()) < 2000
     assert "half done" in concordant("plan", *town_words(tmp_path)).out
+
+
+SLOW = """
+import sys, time
+from concordant.app.cli import main
+from concordant.train import checkpoint
+written = checkpoint._write
+def slow(folder, given):
+    print("writing", flush=True)
+    time.sleep(60)
+    written(folder, given)
+checkpoint._write = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_at_once_even_while_the_state_is_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = [
+        "run",
+        town_file(tmp_path),
+        "pretrain.steps=2000",
+        "pretrain.checkpoint=3",
+        "--run",
+        tmp_path / "run",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert any(line == "writing\n" for line in process.stdout)
+    process.send_signal(number)
+    assert any("a second signal" in line for line in process.stderr)
+    begin = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 128 + number
+    assert time.monotonic() - begin < 10
+    process.communicate()
+    assert states(tmp_path / "run", "01-base") == []
 
 
 def town_words(folder: Path) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+STOPPING = b"\nstopping where nothing is lost; a second signal leaves at once\n"
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run stopped because it was asked to
@@ -40,10 +44,11 @@ class StopRequest:
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in signals}
 
-        def request(_number: int, _frame: FrameType | None) -> None:
+        def request(number: int, _frame: FrameType | None) -> None:
+            if self.requested:
+                _leave(number)
             self.requested = True
-            for number, handler in before.items():
-                signal.signal(number, handler)  # the next one leaves at once
+            os.write(2, STOPPING)  # not print: the signal may have come in the middle of one
 
         for number in signals:
             signal.signal(number, request)
@@ -52,3 +57,10 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leave(number: int) -> None:
+    """End the process as a signal would: what it is in the middle of writing has a temporary name."""
+    if os.isatty(1):
+        os.write(1, SHOW_CURSOR)
+    os._exit(128 + number)

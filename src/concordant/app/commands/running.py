@@ -94,7 +94,7 @@ def run_recipe(
     try:
         with stop.listening():
             material = prepare(recipe, stages, terminal)
-            with locked(folder):
+            with locked(folder, terminal.say):
                 open_run(recipe, folder, text)
                 known = read_json(folder / "run.json") or {}
                 write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
