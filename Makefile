@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PARITY := .parity/.ready
 
-.PHONY: help demo test lint acceptance parity mutation format docs style clean
+.PHONY: help demo test lint acceptance parity survive mutation format docs style clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"
 	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
+	@echo "make survive     200 kills of a tiny run at random moments, resumed each time (KILLS=200)"
 	@echo "make mutation    every small change to core/ has to make a test fail (about five minutes)"
 
 $(READY): pyproject.toml constraints.txt
@@ -54,6 +55,11 @@ parity: $(PARITY)
 	PYTHONPATH=.parity/trl-1.12.0 $(PARITY_TESTS) tests/parity/test_parity_ppo.py || failed=1; \
 	.parity/bin/python benchmarks/parity.py || failed=1; \
 	exit $$failed
+
+KILLS ?= 200
+
+survive: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/survive.py --kills $(KILLS)
 
 # mutmut lies beside the environment, as it is needed nowhere else, and works on a copy of the tree.
 mutation: $(READY)
