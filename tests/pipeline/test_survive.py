@@ -18,6 +18,7 @@ def survive(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("survive")
 
 
+@pytest.mark.acceptance  # about a minute on free cores, and several where others work
 def test_a_run_survives_being_killed(survive: ModuleType, tmp_path: Path) -> None:
     tally = survive.survive(tmp_path, kills=2, seed=1)
     assert tally.failures == []
