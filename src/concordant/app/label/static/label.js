@@ -11,6 +11,7 @@ import { KINDS } from "./questions.js";
 const AHEAD = 10; // questions held; the server gives fewer where few are left
 const HEARTBEAT = 60_000; // ms
 const ARROWS = { Left: "←", Right: "→", Up: "↑", Down: "↓" };
+const SOON = 300; // ms until questions are asked for again where the answer was out of date
 const RETRY = 3_000; // ms until questions are asked for again
 
 const app = document.getElementById("app");
@@ -33,10 +34,14 @@ function announce(text) {
 let fetching = null;
 
 function refill() {
-  fetching ??= fetchMore().finally(() => { fetching = null; });
+  fetching ??= fetchMore().then((wait) => {
+    fetching = null;
+    if (wait) setTimeout(refill, wait);
+  });
   return fetching;
 }
 
+/** Ask for questions; resolves with how long to wait (ms) until asking again, 0 for not at all. */
 async function fetchMore() {
   try {
     const found = await send("POST", "/api/leases", { project, n: AHEAD });
@@ -48,10 +53,13 @@ async function fetchMore() {
     showCount(found.progress);
     state.done = found.questions.length === 0;
     if (!state.current) next();
+    // Asked before the last answers were sent, the server gives what has been answered by now: ask once more.
+    return state.current || state.done ? 0 : SOON;
   } catch (error) {
-    if (error instanceof Refused && (error.status === 401 || error.status === 403)) loggedOut(error.message);
-    else setTimeout(refill, RETRY);
     if (!state.current) message("Waiting for the server …");
+    if (!(error instanceof Refused) || (error.status !== 401 && error.status !== 403)) return RETRY;
+    loggedOut(error.message);
+    return 0;
   }
 }
 
