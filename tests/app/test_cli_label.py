@@ -70,7 +70,7 @@ def test_a_rubric_is_printed_edited_and_asked(finished: Path, tmp_path: Path) ->
     )
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(3)]
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     process.communicate(timeout=20)
     assert "3 more questions of kind edit" in said[0]
     assert "more questions of kind rating" in said[1]
@@ -117,7 +117,7 @@ def test_two_stages_are_compared_blind(finished: Path, tmp_path: Path) -> None:
         line = process.stdout.readline()
         assert line, process.communicate()
         said += line
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     process.communicate(timeout=20)
     assert re.search(
         r"sft or policy: 8 prompts, \d pairs of answers to compare; to \d both say the same", said
