@@ -12,15 +12,21 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
+from sqlalchemy import Table
+
 from concordant.data.layouts.account import BadRow, Place, Problem
 from concordant.data.layouts.cells import text
 from concordant.data.sources import RawRow
 from concordant.data.types import Completion, Prompt
 from concordant.feedback.answering.labelers import Identity
 from concordant.feedback.asking.rubric import DEFAULT_RUBRIC
+from concordant.feedback.database.schema import adjudication, event_table, gold
 from concordant.feedback.votes import BEST, WORST, Payload, prefer, tie
 
 IMPORTED: Mapping[str, Any] = {"imported": True}  # settings of every labeler known from a file only
+
+
+Beside: TypeAlias = Literal["gold", "decision", "event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Ballot:
     client: Mapping[str, Any] = field(default_factory=dict)
     written: Answer | None = None  # what the labeler wrote: the payload is an edit that names it
     row: Mapping[str, Any] | None = None  # a vote of another store: the columns it has there
-    beside: Literal["gold", "decision", "event"] | None = None  # no vote, but this; `row` has its columns
+    beside: Beside | None = None  # no vote, but this; `row` has its columns
 
 
 Note: TypeAlias = Callable[[Problem], None]
@@ -152,3 +158,7 @@ def tiers(ranked: Iterable[tuple[float, str]]) -> list[list[str]]:
     """Names from the smallest rank to the greatest; equal ranks share a tier."""
     ordered = sorted(ranked, key=itemgetter(0))
     return [[name for _, name in tier] for _, tier in groupby(ordered, key=itemgetter(0))]
+
+
+BESIDES: Mapping[Beside, Table] = {"gold": gold, "decision": adjudication, "event": event_table}
+"""Where a row that is no vote is kept, by what its ballot says it is."""

@@ -18,8 +18,8 @@ from concordant.feedback.answering.writing import written_id, written_row
 from concordant.feedback.asking.overlap import settle
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.database.queries import chunks, insert_missing
-from concordant.feedback.database.schema import adjudication, completion, event_table, gold, task, vote
-from concordant.feedback.exchange.ballots import Answer, Ballot
+from concordant.feedback.database.schema import completion, event_table, gold, task, vote
+from concordant.feedback.exchange.ballots import BESIDES, Answer, Ballot
 from concordant.feedback.ids import content_id, now_ms
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, check_payload
@@ -90,9 +90,6 @@ def _withdraw(connection: Connection, tasks: Sequence[str | None], newest: int) 
         connection.execute(update(task).where(came).values(state="cancelled"))
 
 
-_BESIDES = {"gold": gold, "decision": adjudication, "event": event_table}
-
-
 def _keep_beside(
     connection: Connection,
     besides: Sequence[tuple[Ballot, Mapping[str, str], str | None]],
@@ -102,7 +99,8 @@ def _keep_beside(
     """Gold answers, decisions and events as they were; returns how many are new."""
     kept = 0
     for ballot, ids, task_id in besides:
-        row, table = dict(ballot.row or {}), _BESIDES[str(ballot.beside)]
+        assert ballot.beside is not None, "votes are kept elsewhere"
+        row, table = dict(ballot.row or {}), BESIDES[ballot.beside]
         wrong = _wrong(ballot, ids, task_id)
         if wrong:
             problems.append(Problem(ballot.where, "payload", wrong, dropped=False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
@@ -24,10 +24,7 @@ from concordant.feedback.database.schema import (
     COMPLETION_SOURCES,
     LABELER_KINDS,
     PROJECT_PURPOSES,
-    adjudication,
     completion,
-    event_table,
-    gold,
     item,
     labeler,
     project,
@@ -36,7 +33,7 @@ from concordant.feedback.database.schema import (
     task_completion,
     vote,
 )
-from concordant.feedback.exchange.ballots import Answer, Ballot, Format, Question, each
+from concordant.feedback.exchange.ballots import BESIDES, Answer, Ballot, Beside, Format, Question, each
 from concordant.feedback.ids import content_id
 from concordant.feedback.store import Store
 from concordant.feedback.votes import COMPARED
@@ -48,8 +45,6 @@ READ = (1, VERSION)  # before 2 there were votes alone, and nothing of projects
 BESIDE = "beside"  # the column that says of a row that it is no vote
 MARK = "concordant_votes"  # the column that shows the format; its value is the version
 NOBODY = Identity("", "end_user", {})  # of events that are nobody's
-Beside = Literal["gold", "decision", "event"]
-BESIDES: Mapping[Beside, Table] = {"gold": gold, "decision": adjudication, "event": event_table}
 OWN = ("id", "pass", "client", "idempotency_key", "supersedes", "extra", "created")
 
 
