@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,15 @@ def learner_of(
     tokens: int = 10_000,
     total: int = 100,
     packing: bool = False,
+    skipped: Path | None = None,
+    say: Callable[[str], None] | None = None,
     **changed: Any,
 ) -> Learner:
     """A learner with a group per module, named a, b, ..."""
     groups = [Group("abc"[n], module, lr) for n, module in enumerate(modules)]
     config = OptimizerConfig(lr=lr, **({"schedule": "constant"} | changed))
     given = {"total_steps": total, "tokens": tokens, "pad_id": PAD, "machine": MACHINE, "packing": packing}
-    return Learner(groups, config, **given)
+    return Learner(groups, config, **given, skipped=skipped, say=say)
 
 
 def config_of(steps: int, batch: int, **changed: Any) -> FitConfig:
@@ -132,13 +134,13 @@ class Improvement:
         return [next(steps) for _ in range((until or self.config.updates) - done)]
 
     def save(self, folder: Path, step: int) -> None:
-        facts = {"step": step, "optimizer_steps": self.learner.steps, "controller": self.controller.state()}
+        facts = {"step": step, "learner": self.learner.facts(), "controller": self.controller.state()}
         save_checkpoint(folder, Checkpoint(self.learner.state(), facts))
 
     def load(self, folder: Path) -> int:
         found = load_checkpoint(folder)
         assert found is not None
-        self.learner.load_state(found.tensors, found.facts["optimizer_steps"])
+        self.learner.load_state(found.tensors, found.facts["learner"])
         self.controller.load_state(found.facts["controller"])
         return int(found.facts["step"])
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from loops import learner_of, single_examples
 
-from concordant.data.batches import count, micro_batches
+from concordant.data.batches import Counts, MicroBatch, count, micro_batches
+from concordant.errors import UserError
 from concordant.models.load import add_adapter, load_policy
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from concordant.train.config import FitConfig, OptimizerConfig, PPOConfig
-from concordant.train.learner import MAX_SKIPPED, Group, Learner, schedule_factor
+from concordant.train.learner import KEPT, Group, Learner, Objective, schedule_factor
 from concordant.train.objectives.sft import sft_objective
+from concordant.train.skipped import load_skipped
 from tinies import ADAPTER, MACHINE, PAD, assert_close, gradients, same, weights
 
 EXAMPLES = single_examples(6)
@@ -46,16 +49,135 @@ def test_a_gradient_that_is_not_finite_skips_the_step(poison: float, folders: di
     assert not same(weights(model), before)
 
 
-def test_five_in_a_row_are_too_many(folders: dict[str, str]) -> None:
+def test_so_many_in_a_row_are_too_many(folders: dict[str, str]) -> None:
     model = load_policy(folders["llama"])
-    learner = learner_of(model)
-    for _ in range(MAX_SKIPPED - 1):
+    learner = learner_of(model, skip_at_most=3)
+    for _ in range(2):
         take_step(learner, model, math.nan)
     take_step(learner, model)  # a good one starts the count again
-    for _ in range(MAX_SKIPPED - 1):
+    for _ in range(2):
         take_step(learner, model, math.nan)
-    with pytest.raises(FloatingPointError, match="5 steps in a row"):
+    resumed = learner_of(model, skip_at_most=3)
+    resumed.load_state(learner.state(), learner.facts())  # which does not start it again
+    with pytest.raises(UserError, match="not finite in 3 optimiser steps in a row"):
+        take_step(resumed, model, math.nan)
+
+
+def test_a_loss_that_is_not_finite_skips_the_step(folders: dict[str, str]) -> None:
+    model = load_policy(folders["llama"])
+    learner, before = learner_of(model), weights(model)
+    good = sft_objective(model)
+
+    def objective(batch: MicroBatch, counts: Counts) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        loss, metrics = good(batch, counts)
+        return loss + math.inf, metrics  # whose gradient is as it was
+
+    learner.backward(EXAMPLES, objective)
+    assert learner.step()["optimizer/skipped"] == 1.0
+    assert same(weights(model), before)
+
+
+def test_a_skipped_batch_is_kept_and_gives_the_same_again(folders: dict[str, str], tmp_path: Path) -> None:
+    def poisoned(model: torch.nn.Module) -> Objective:
+        good = sft_objective(model)
+
+        def objective(batch: MicroBatch, counts: Counts) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+            loss, metrics = good(batch, counts)
+            return loss * torch.where((batch.ids_BT == bad).any(), math.nan, 1.0), metrics
+
+        return objective
+
+    bad = EXAMPLES[2].rows[0].completion[0]
+    batches = [
+        [
+            example
+            for example in EXAMPLES
+            if bad not in (*example.rows[0].prompt, *example.rows[0].completion)
+        ],
+        EXAMPLES,
+    ]
+    model = load_policy(folders["llama"])
+    learner = learner_of(model, tokens=20, skipped=tmp_path / "skipped")
+    learner.backward(batches[0], poisoned(model))
+    learner.step()
+    before = weights(model)
+    learner.backward(batches[1], poisoned(model), beside={"of the objective": torch.arange(3)})
+    learner.step()
+    assert same(weights(model), before), "those of the step before"
+    kept = load_skipped(tmp_path / "skipped" / "step-2")
+    assert kept.number == 1
+    assert math.isnan(kept.metrics["loss"])
+    (part,) = kept.parts
+    assert part.examples == tuple(EXAMPLES)
+    assert part.counts == count(EXAMPLES)
+    assert part.beside["of the objective"].tolist() == [0, 1, 2]
+    assert 2 in kept.rows
+    assert len(kept.rows) < len(EXAMPLES), "only those that went through the model with it"
+    again = learner.backward(part.examples, poisoned(model), counts=part.counts)
+    assert math.isnan(again["loss"])
+    learner.discard()
+    others = [example for n, example in enumerate(part.examples) if n not in kept.rows]
+    assert math.isfinite(learner.backward(others, poisoned(model))["loss"])
+
+
+def test_only_some_skipped_batches_are_kept(folders: dict[str, str], tmp_path: Path) -> None:
+    model = load_policy(folders["llama"])
+    learner = learner_of(model, skipped=tmp_path, skip_at_most=100)
+    for _ in range(KEPT + 2):
         take_step(learner, model, math.nan)
+    assert len(list(tmp_path.iterdir())) == KEPT
+
+
+def out_of_memory_above(rows: int, model: torch.nn.Module, seen: list[int]) -> Objective:
+    """An objective for which a device has memory for so many rows; it runs out after the backward pass."""
+    good = sft_objective(model)
+
+    def objective(batch: MicroBatch, counts: Counts) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        loss, metrics = good(batch, counts)
+        if len(batch.ids_BT) > rows:
+            loss.backward(retain_graph=True)  # half of a pass leaves its mark on the gradient
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.append(len(batch.ids_BT))
+        return loss, metrics
+
+    return objective
+
+
+def test_out_of_memory_halves_the_tokens_and_not_the_gradient(folders: dict[str, str]) -> None:
+    model, other = load_policy(folders["llama"]), load_policy(folders["llama"])
+    said: list[str] = []
+    learner, whole = learner_of(model, tokens=1000, say=said.append), learner_of(other, tokens=1000)
+    counts, seen = count((*EXAMPLES, *EXAMPLES)), []
+    expected = [whole.backward(EXAMPLES, sft_objective(other), counts=counts) for _ in range(2)]
+    first = learner.backward(EXAMPLES, sft_objective(model), counts=counts)
+    second = learner.backward(EXAMPLES, out_of_memory_above(2, model, seen), counts=counts)
+    assert [first, second] == [pytest.approx(one, abs=1e-6) for one in expected]
+    assert_close(gradients(model), gradients(other))
+    assert max(seen) == 2
+    assert learner.budget.amount < 1000
+    assert said[-1].startswith(f"  out of memory: from here on at most {learner.budget.amount} tokens")
+    halvings = len(said)
+    learner.step()
+    learner.backward(EXAMPLES, out_of_memory_above(2, model, seen))
+    assert len(said) == halvings, "it lasts"
+    resumed = learner_of(model, tokens=1000)
+    resumed.load_state(learner.state(), learner.facts())
+    assert resumed.budget.amount == learner.budget.amount
+
+
+def test_a_row_that_does_not_fit_by_itself_is_said(folders: dict[str, str]) -> None:
+    model = load_policy(folders["llama"])
+    learner = learner_of(model)
+    with pytest.raises(UserError, match="out of memory even with"):
+        learner.backward(EXAMPLES, out_of_memory_above(0, model, []))
+
+
+def test_other_errors_are_not_taken_for_memory(folders: dict[str, str]) -> None:
+    def objective(batch: MicroBatch, counts: Counts) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        learner_of(load_policy(folders["llama"])).backward(EXAMPLES, objective)
 
 
 def test_each_group_is_clipped_by_itself() -> None:
@@ -136,7 +258,7 @@ def test_a_learner_goes_on_from_its_state(adapter: object, folders: dict[str, st
     model, learner = fresh()
     for _ in range(2):
         take_step(learner, model)
-    save_checkpoint(tmp_path / "state", Checkpoint(learner.state(), {"step": learner.steps}))
+    save_checkpoint(tmp_path / "state", Checkpoint(learner.state(), learner.facts()))
     untied = sum(p.requires_grad for p in model.parameters())
     assert len(learner.state()) == 4 * untied, (
         "weights, two moments and a step count, of trained parameters only"
@@ -146,7 +268,7 @@ def test_a_learner_goes_on_from_its_state(adapter: object, folders: dict[str, st
     other, resumed = fresh()
     found = load_checkpoint(tmp_path / "state")
     assert found is not None
-    resumed.load_state(found.tensors, found.facts["step"])
+    resumed.load_state(found.tensors, found.facts)
     assert resumed.steps == 2
     for _ in range(3):
         take_step(resumed, other)
@@ -157,11 +279,11 @@ def test_a_learner_goes_on_from_its_state(adapter: object, folders: dict[str, st
 def test_a_state_before_the_first_step_has_no_moments(folders: dict[str, str]) -> None:
     model = load_policy(folders["llama"])
     learner = learner_of(model)
-    state = {name: tensor.clone() for name, tensor in learner.state().items()}
+    state, facts = {name: tensor.clone() for name, tensor in learner.state().items()}, learner.facts()
     assert all(name.startswith("weights/") for name in state)
     take_step(learner, model)
     fresh = learner_of(model)
-    fresh.load_state(state, 0)
+    fresh.load_state(state, facts)
     assert same(weights(model), weights(load_policy(folders["llama"])))
     assert fresh.steps == 0
 

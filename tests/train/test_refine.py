@@ -119,11 +119,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     expected = [step.metrics for step in whole.run()]
     first = Refinement(folders["llama"], config)
     seen = [step.metrics for step in first.run(until=2)]
-    save_checkpoint(tmp_path / "state", Checkpoint(first.learner.state(), {"steps": first.learner.steps}))
+    save_checkpoint(tmp_path / "state", Checkpoint(first.learner.state(), first.learner.facts()))
     found = load_checkpoint(tmp_path / "state")
     assert found is not None
     second = Refinement(folders["llama"], config)
-    second.learner.load_state(found.tensors, found.facts["steps"])
+    second.learner.load_state(found.tensors, found.facts)
     seen += [step.metrics for step in second.run(done=2)]
     assert seen == expected
     assert same(weights(second.policy), weights(whole.policy))

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from concordant.core.kl import k1
 from concordant.core.logprobs import token_logprobs
-from concordant.data.batches import micro_batches
+from concordant.data.batches import MicroBatch
 from concordant.data.types import Prompt
 from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
 from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams
 from concordant.models.forward import completion_logits
 from concordant.models.hardware import Machine
+from concordant.models.memory import Budget
 from concordant.rollout.rollout import Rollout
+from concordant.train.passes import in_passes
 
 PARTS = ("helpful", "honest", "harmless", "concise")
 
@@ -81,14 +83,16 @@ def kl_to_reference(
     """k1 of each completion, summed over its tokens: log-probability when sampled less that of the reference."""
     kl = torch.zeros(len(rollout.samples))
     examples = [sample.example for sample in rollout.samples]
-    for batch in micro_batches(examples, tokens, pad_id):
-        moved = batch.to(machine.device)
-        with machine.autocast():
-            logits, _ = completion_logits(reference, moved)
-        ref_logprobs = token_logprobs(logits, moved.completion_BC, rollout.temperature).cpu()
-        logprobs = _padded([rollout.samples[i].logprobs for i in batch.index_B.tolist()], ref_logprobs.shape)
-        drift = torch.where(batch.loss_mask_BC, k1(logprobs, ref_logprobs), torch.zeros(()))
-        kl[batch.index_B] = drift.sum(1)
+
+    def read(batch: MicroBatch) -> None:
+        logits, _ = completion_logits(reference, batch)
+        ref_logprobs = token_logprobs(logits, batch.completion_BC, rollout.temperature).cpu()
+        rows = batch.index_B.cpu()
+        logprobs = _padded([rollout.samples[i].logprobs for i in rows.tolist()], ref_logprobs.shape)
+        drift = torch.where(batch.loss_mask_BC.cpu(), k1(logprobs, ref_logprobs), torch.zeros(()))
+        kl[rows] = drift.sum(1)
+
+    in_passes(examples, read, tokens=Budget(tokens, "tokens"), pad_id=pad_id, machine=machine)
     values: list[float] = kl.tolist()
     return values
 

@@ -40,6 +40,11 @@ class StageFolder:
         return self.path / "state"
 
     @property
+    def skipped(self) -> Path:
+        """What the optimiser steps that were not taken were computed from."""
+        return self.path / "skipped"
+
+    @property
     def steps(self) -> Path:
         """One JSON line per step."""
         return self.path / "steps.jsonl"

@@ -158,22 +158,26 @@ def judge(recipe: Recipe, folder: Path, rows: Sequence[Row], pad_id: int) -> Jud
     """Scores and hidden states of rows."""
     import torch
 
-    from concordant.data.batches import Example, micro_batches
+    from concordant.data.batches import Example, MicroBatch
     from concordant.models.forward import bare, hidden_states, scalar
     from concordant.models.hardware import probe
     from concordant.models.load import load_reward_model
+    from concordant.models.memory import Budget
+    from concordant.train.passes import in_passes
 
     machine = probe(recipe.machine)
     model = load_reward_model(str(folder)).to(machine.device)
     scores = torch.zeros(len(rows))
-    hidden: torch.Tensor | None = None
-    with torch.inference_mode(), machine.autocast():
-        for batch in micro_batches([Example((row,)) for row in rows], TOKENS, pad_id):
-            moved = batch.to(machine.device)
-            states = hidden_states(model, moved)
-            last = states[torch.arange(len(moved.last_B), device=states.device), moved.last_B]
-            hidden = torch.zeros(len(rows), last.shape[-1]) if hidden is None else hidden
-            scores[batch.index_B] = scalar(bare(model).score, last).cpu()
-            hidden[batch.index_B] = last.float().cpu()
-    assert hidden is not None, "there are rows"
+    examples = [Example((row,)) for row in rows]
+    hidden = torch.zeros(len(rows), bare(model).config.get_text_config().hidden_size)
+
+    def read(batch: MicroBatch) -> None:
+        states = hidden_states(model, batch)
+        last = states[torch.arange(len(batch.last_B), device=states.device), batch.last_B]
+        at = batch.index_B.cpu()
+        scores[at] = scalar(bare(model).score, last).float().cpu()
+        hidden[at] = last.float().cpu()
+
+    with torch.inference_mode():
+        in_passes(examples, read, tokens=Budget(TOKENS, "tokens"), pad_id=pad_id, machine=machine)
     return Judged(scores, hidden)

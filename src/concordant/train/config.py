@@ -25,6 +25,8 @@ class OptimizerConfig(Config):
     """Decay of the second moment of AdamW."""
     clip_grad: float = Field(1.0, ge=0)
     """Largest norm of the gradient, policy and critic each by itself; 0 = no clipping."""
+    skip_at_most: int = Field(5, ge=1)
+    """Steps in a row whose loss or gradient is not finite, each left out, before training stops."""
 
 
 class CheckpointConfig(Config):

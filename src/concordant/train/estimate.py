@@ -23,7 +23,7 @@ from concordant.core.advantages import (
 from concordant.core.kl import k1
 from concordant.core.logprobs import sequence_logprob, token_logprobs
 from concordant.core.masked import kept, masked_mean, whiten
-from concordant.data.batches import Example
+from concordant.data.batches import Example, MicroBatch
 from concordant.models.critic import Critic
 from concordant.models.forward import completion_logits
 from concordant.models.load import Reference
@@ -73,18 +73,20 @@ def freeze(models: Models, learner: Learner, rollout: Rollout, config: OnPolicy)
     for n, sample in enumerate(rollout.samples):
         old_logprobs[n, : len(sample.logprobs)] = torch.tensor(sample.logprobs)
         mask[n, : len(sample.completion)] = True
-    for batch in learner.batches(examples):
+
+    def read(batch: MicroBatch) -> None:
         columns = batch.loss_mask_BC.shape[1]
-        with learner.machine.autocast():
-            with models.reference.active():
-                logits, _ = completion_logits(models.reference.model, batch)
-            if models.critic is not None:
-                hidden = None
-                if models.critic.needs_policy_hidden:
-                    _, hidden = completion_logits(models.policy, batch, with_hidden=True)
-                values[batch.index_B, :columns] = models.critic(batch, hidden)
+        with models.reference.active():
+            logits, _ = completion_logits(models.reference.model, batch)
+        if models.critic is not None:
+            hidden = None
+            if models.critic.needs_policy_hidden:
+                _, hidden = completion_logits(models.policy, batch, with_hidden=True)
+            values[batch.index_B, :columns] = models.critic(batch, hidden)
         logprobs = token_logprobs(logits, batch.completion_BC, config.temperature)
         ref_logprobs[batch.index_B, :columns] = logprobs
+
+    learner.read(examples, read)
     mask = mask.to(device)
     zero = torch.zeros((), device=device)
     return Frozen(

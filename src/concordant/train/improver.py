@@ -9,6 +9,7 @@ Penalise drift from the reference, estimate advantages, then several clipped pas
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from concordant.train.estimate import Frozen, Models, OnPolicy, estimate, freeze
 from concordant.train.learner import Learner
 from concordant.train.objectives.on_policy import Targets, on_policy_objective
 from concordant.train.rewards import ScoreNorm, Scores
+from concordant.train.step import averaged
 
 # Figures that describe the completions that were passed, rather than being parts of the loss.
 PER_TOKEN = frozenset(
@@ -97,6 +99,12 @@ class Improver:
             raise ValueError(f"{n} completions need as many scores, not a shape {tuple(scores.values.shape)}")
         if not torch.isfinite(scores.values[scores.known]).all():
             raise ValueError("a score is not finite")
+        if not all(math.isfinite(logprob) for sample in rollout.samples for logprob in sample.logprobs):
+            raise UserError(
+                "the sampler gave a log-probability that is not finite",
+                expected="finite numbers: a policy without NaN or infinity in its weights and activations",
+                fix="set machine.precision=float32, or go back to an earlier model",
+            )
         if rollout.temperature != config.temperature:
             raise ValueError(
                 f"sampled at temperature {rollout.temperature}, but the config says {config.temperature}"
@@ -135,9 +143,10 @@ class Improver:
                 break
             seen.append(metrics | learner.step())
             steps += 1
-        names = sorted({name for metrics in seen for name in metrics})
-        means = {name: sum(m.get(name, 0.0) for m in seen) / len(seen) for name in names}
-        return means | {"rollout/logprob_gap": seen[0]["policy/logprob_gap"], "policy/steps": float(steps)}
+        return averaged(seen) | {
+            "rollout/logprob_gap": seen[0]["policy/logprob_gap"],
+            "policy/steps": float(steps),
+        }
 
     def _backward(self, frozen: Frozen, targets: Targets, rows: Sequence[int]) -> dict[str, float]:
         """Gradient of one minibatch. Completions that pull nowhere cost no forward pass, and still count."""
@@ -155,6 +164,7 @@ class Improver:
         )
         passed = [frozen.examples[i] for i in learning]
         counts = count(frozen.examples[i] for i in rows)
-        metrics = self.learner.backward(passed, objective, counts=counts)
+        beside = targets.tensors() | {"rows": torch.tensor(learning)}
+        metrics = self.learner.backward(passed, objective, counts=counts, beside=beside)
         seen = count(passed).tokens / counts.tokens
         return {name: value / seen if name in PER_TOKEN else value for name, value in metrics.items()}

@@ -10,18 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from concordant.data.batches import Counts, Example, MicroBatch, count, micro_batches
+from concordant.errors import UserError
 from concordant.models.hardware import Machine
+from concordant.models.memory import Budget
 from concordant.train.config import OptimizerConfig
+from concordant.train.passes import in_passes
+from concordant.train.skipped import Part, SkippedStep, save_skipped
 
 Objective = Callable[[MicroBatch, Counts], tuple[Tensor, Mapping[str, Tensor]]]
 """From a micro-batch and the denominators of its optimiser step to the loss and metrics, which add up."""
 
-MAX_SKIPPED = 5
+KEPT = 20  # skipped steps of a stage whose batches are kept
 
 
 def schedule_factor(config: OptimizerConfig, step: int, total: int) -> float:
@@ -45,11 +51,22 @@ class Group:
     lr: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A forward and backward pass that was accumulated."""
+
+    index_B: Tensor  # rows of its part
+    loss: Tensor
+
+
 class Learner:
     """AdamW over one or more groups of parameters, fed with micro-batches.
 
     `backward` accumulates, `step` applies, `discard` forgets. Between the first two a caller may
     look at the metrics and decide (PPO's early stop does).
+
+    A step whose loss or gradient is not finite changes nothing; its batch is kept in `skipped`. Where memory gives
+    out, `tokens` are halved, of which `say` hears.
     """
 
     def __init__(
@@ -62,16 +79,21 @@ class Learner:
         pad_id: int,
         machine: Machine,
         packing: bool = False,
+        skipped: Path | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.groups = tuple(groups)
         self.config = config
         self.total_steps = total_steps
-        self.tokens = tokens
+        self.budget = Budget(tokens, "tokens", say)
         self.pad_id = pad_id
         self.machine = machine
         self.packing = packing
+        self.skipped = skipped
         self.steps = 0
         self.skipped_in_a_row = 0
+        self._pending: list[tuple[Part, Objective]] = []  # accumulated since the last step
+        self._passes: list[_Pass] = []  # of those
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in group.module.parameters() if p.requires_grad], "lr": group.lr}
@@ -82,33 +104,63 @@ class Learner:
             fused=True,
         )
 
-    def batches(self, examples: Sequence[Example]) -> list[MicroBatch]:
-        """The micro-batches of these examples, on the learner's device."""
-        cut = micro_batches(examples, self.tokens, self.pad_id, packed=self.packing)
-        return [batch.to(self.machine.device) for batch in cut]
+    def read(self, examples: Sequence[Example], read: Callable[[MicroBatch], None]) -> None:
+        """Give `read` all examples in micro-batches as they are learnt from; see `in_passes`."""
+        in_passes(
+            examples,
+            read,
+            tokens=self.budget,
+            pad_id=self.pad_id,
+            machine=self.machine,
+            packed=self.packing,
+        )
 
     def backward(
-        self, examples: Sequence[Example], objective: Objective, *, counts: Counts | None = None
+        self,
+        examples: Sequence[Example],
+        objective: Objective,
+        *,
+        counts: Counts | None = None,
+        beside: Mapping[str, Tensor] | None = None,
     ) -> dict[str, float]:
         """Add the gradient of the objective over `examples`; returns the loss and the summed metrics.
 
-        `counts` are the denominators, those of `examples` unless others belong to the optimiser step too.
+        `counts` are the denominators, those of `examples` unless others belong to the optimiser step too. `beside`
+        are the tensors that the objective reads beside the examples, kept with them where the step is skipped.
         """
-        counts = count(examples) if counts is None else counts
+        part = Part(tuple(examples), count(examples) if counts is None else counts, beside or {})
+        self._pending.append((part, objective))
+        first = self.budget.amount
+
+        def accumulate(tokens: int) -> dict[str, float]:
+            if tokens == first:
+                return self._accumulate(part, objective, tokens)
+            # Memory gave out in the middle of a pass: what was accumulated is nobody knows how much of it.
+            self._clear()
+            return [self._accumulate(*pending, tokens) for pending in self._pending][-1]
+
+        return self.budget.run(accumulate, least=min(example.length for example in examples))
+
+    def _accumulate(self, part: Part, objective: Objective, tokens: int) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
-        for batch in self.batches(examples):
+        for cut in micro_batches(part.examples, tokens, self.pad_id, packed=self.packing):
+            batch = cut.to(self.machine.device)
             with self.machine.autocast():
-                loss, metrics = objective(batch, counts)
+                loss, metrics = objective(batch, part.counts)
             loss.backward()  # type: ignore[no-untyped-call]
+            self._passes.append(_Pass(batch.index_B, loss.detach()))
             for name, value in {"loss": loss, **metrics}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
         return {name: float(value) for name, value in sums.items()}
 
     def step(self) -> dict[str, float]:
-        """Clip, take one optimiser step and clear the gradient; a non-finite gradient skips the step."""
+        """Clip, take one optimiser step and clear the gradient, unless loss or gradient is not finite.
+
+        Raises a `UserError` when so many steps in a row were skipped that more of them are no help.
+        """
         factor = schedule_factor(self.config, self.steps, self.total_steps)
         metrics: dict[str, float] = {}
-        finite = True
+        finite = all(bool(torch.isfinite(one.loss)) for one in self._passes)
         for group, settings in zip(self.groups, self.optimizer.param_groups, strict=True):
             limit = self.config.clip_grad or math.inf
             norm = float(torch.nn.utils.clip_grad_norm_(settings["params"], limit))
@@ -120,17 +172,44 @@ class Learner:
             self.optimizer.step()
             self.skipped_in_a_row = 0
         else:
-            self.skipped_in_a_row += 1
+            self._skip(metrics)
             metrics["optimizer/skipped"] = 1.0
-            if self.skipped_in_a_row >= MAX_SKIPPED:
-                raise FloatingPointError(f"the gradient was not finite in {MAX_SKIPPED} steps in a row")
         self.steps += 1
         self.discard()
         return metrics
 
+    def _skip(self, metrics: Mapping[str, float]) -> None:
+        """Keep what a step that is not taken was computed from; raises when there were too many in a row."""
+        self.skipped_in_a_row += 1
+        loss = float(sum(one.loss for one in self._passes))
+        bad = [one.index_B for one in self._passes if not torch.isfinite(one.loss)]
+        rows = sorted({row for index in bad for row in index.tolist()})
+        parts = tuple(part for part, _ in self._pending)
+        if self.skipped is not None and len(list(self.skipped.glob("step-*"))) < KEPT:
+            step = SkippedStep(self.steps, parts, {"loss": loss, **metrics}, tuple(rows))
+            save_skipped(self.skipped / f"step-{self.steps + 1}", step)
+        if self.skipped_in_a_row >= self.config.skip_at_most:
+            raise UserError(
+                f"loss or gradient was not finite in {self.skipped_in_a_row} optimiser steps in a row",
+                where=str(self.skipped or f"optimiser step {self.steps + 1}"),
+                expected="finite numbers; the weights and the last checkpoint are those before these steps",
+                fix="look at the batches kept there; lower optimizer.lr, set machine.precision=float32, "
+                "or take the rows out",
+            )
+
     def discard(self) -> None:
-        """Forget the accumulated gradient."""
+        """Forget what was accumulated."""
+        self._clear()
+        self._pending.clear()
+
+    def _clear(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self._passes.clear()
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds beside `state()`."""
+        counts = {"steps": self.steps, "skipped_in_a_row": self.skipped_in_a_row}
+        return counts | {"tokens": self.budget.amount}
 
     def state(self) -> dict[str, Tensor]:
         """Trained weights and optimiser moments by name, for a checkpoint."""
@@ -141,8 +220,8 @@ class Learner:
                 state[f"optimizer/{key}/{name}"] = value.detach()
         return state
 
-    def load_state(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint; names and shapes have to be those of this learner."""
+    def load_state(self, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from what `state()` and `facts()` gave; names and shapes have to be those of this learner."""
         with torch.no_grad():
             for name, parameter in self._named():
                 parameter.copy_(state[f"weights/{name}"])
@@ -156,7 +235,10 @@ class Learner:
                     self.optimizer.state[parameter] = {
                         key: value.to(parameter.device) for key, value in moments.items()
                     }
-        self.steps = steps
+        self.steps = int(facts["steps"])
+        self.skipped_in_a_row = int(facts["skipped_in_a_row"])
+        # Where memory gave out it will again; a recipe may ask for less by now.
+        self.budget.amount = min(self.budget.amount, int(facts["tokens"]))
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
         return [

@@ -18,7 +18,7 @@ from concordant.seeds import derive
 from concordant.train.config import RoundsConfig
 from concordant.train.learner import Learner, Objective
 from concordant.train.rewards import Reward, Scores, checked
-from concordant.train.step import Step
+from concordant.train.step import Step, averaged
 
 Keep = Callable[[Sequence[Sample], Tensor], Example | None]
 """From the completions of a prompt and their scores to an example; None where there is nothing to learn."""
@@ -130,5 +130,4 @@ def _fitted(
         metrics = learner.backward(batch, objective)
         seen.append(metrics | learner.step())
         tokens += sum(row.length for example in batch for row in example.rows)
-    names = sorted({name for metrics in seen for name in metrics})
-    return {name: sum(m.get(name, 0.0) for m in seen) / len(seen) for name in names}, tokens
+    return averaged(seen), tokens

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from concordant.data.batches import Example, Row, micro_batches
+from concordant.data.batches import Example, MicroBatch, Row
 from concordant.data.types import Prompt
 from concordant.errors import UserError
 from concordant.models.forward import sequence_scores
 from concordant.models.hardware import Machine
+from concordant.models.memory import Budget
 from concordant.rollout.rollout import Rollout
+from concordant.train.passes import in_passes
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def checked(found: Tensor | Scores, prompts: Sequence[Prompt], rollout: Rollout)
     return judged
 
 
-@dataclass(frozen=True)
+@dataclass
 class RewardModel:
     """Scores token ids with a reward model that shares the policy's tokenizer."""
 
@@ -71,6 +73,9 @@ class RewardModel:
     pad_id: int
     tokens: int  # most tokens in one forward pass
     machine: Machine
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.tokens, "tokens")
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         """See `Reward`."""
@@ -80,12 +85,12 @@ class RewardModel:
     def score_rows(self, rows: Sequence[Row]) -> Tensor:
         """One score per row, read at its last token, (N,)."""
         scores = torch.zeros(len(rows))
+
+        def read(batch: MicroBatch) -> None:
+            scores[batch.index_B.cpu()] = sequence_scores(self.model, batch).float().cpu()
+
         examples = [Example((row,)) for row in rows]
-        for batch in micro_batches(examples, self.tokens, self.pad_id):
-            moved = batch.to(self.machine.device)
-            with self.machine.autocast():
-                part = sequence_scores(self.model, moved)
-            scores[batch.index_B] = part.cpu()
+        in_passes(examples, read, tokens=self.budget, pad_id=self.pad_id, machine=self.machine)
         return scores
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from concordant.data.types import Prompt
@@ -23,3 +24,17 @@ class Step:
     prompts: tuple[Prompt, ...] = ()  # what the rollout was asked
     rollout: Rollout | None = None
     scores: tuple[float, ...] = ()  # raw, one per completion of the rollout
+
+
+def averaged(seen: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean metrics of several optimiser steps; 0 where a step has no such figure.
+
+    Skipped steps are counted, and their figures left out as far as they are not finite.
+    """
+    names = sorted({name for metrics in seen for name in metrics})
+    means = {}
+    for name in names:
+        values = [value for metrics in seen if math.isfinite(value := metrics.get(name, 0.0))]
+        means[name] = sum(values) / len(values) if values else math.nan
+    skipped = sum(metrics.get("optimizer/skipped", 0.0) for metrics in seen)
+    return means | ({"optimizer/skipped": skipped} if skipped else {})

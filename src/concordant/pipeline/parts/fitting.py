@@ -30,7 +30,7 @@ def fit_stage(
     resume(context, learner)
 
     def state() -> Checkpoint:
-        return Checkpoint(learner.state(), {})
+        return Checkpoint(learner.state(), {"learner": learner.facts()})
 
     steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
     last: dict[str, float] = {}
@@ -55,6 +55,8 @@ def make_learner(context: Context, groups: list[Group], config: LoopConfig, *, t
         packing=config.packing,
         pad_id=context.template.pad_id,
         machine=context.machine,
+        skipped=context.folder.skipped,
+        say=context.reporter.say,
     )
 
 
@@ -65,7 +67,7 @@ def resume(context: Context, learner: Learner) -> dict[str, Any]:
     step = int(facts.get("step", 0))
     context.folder.cut_steps(step)
     if found:
-        learner.load_state(found.tensors, int(facts.get("optimizer_steps", step)))
+        learner.load_state(found.tensors, facts["learner"])
         context.totals = Totals.of(facts)
         context.reporter.say(f"  taken up again after step {step}")
     return facts

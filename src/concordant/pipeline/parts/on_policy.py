@@ -51,7 +51,7 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
     improver.load_state(facts.get("improver"))
 
     def state() -> Checkpoint:
-        facts = {"optimizer_steps": learner.steps, "improver": improver.state()}
+        facts = {"learner": learner.facts(), "improver": improver.state()}
         return Checkpoint(learner.state(), facts)
 
     steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))

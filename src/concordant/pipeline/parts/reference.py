@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import torch
 
-from concordant.data.batches import Example, Row, micro_batches
+from concordant.data.batches import Example, MicroBatch, Row
 from concordant.files import settle
 from concordant.models.load import Reference
+from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
 from concordant.train.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint, save_checkpoint
 from concordant.train.objectives.direct import completion_logprobs
+from concordant.train.passes import in_passes
 
 FOLDER = "reference"
 
@@ -79,20 +81,22 @@ def _logprobs(context: Context, reference: Reference, rows: Sequence[Row], token
     found = [torch.zeros(len(row.completion)) for row in rows]
     single = [Example((row,)) for row in rows]
     title = "reference"
-    done = 0
+    done: set[int] = set()
     with (
         context.timed("reference") as timer,
         context.reporter.activity(title, len(rows), "rows") as progress,
         reference.active(),
     ):
-        for batch in micro_batches(single, tokens, context.template.pad_id):
-            moved = batch.to(context.machine.device)
-            with context.machine.autocast():
-                logprobs = completion_logprobs(reference.model, moved).float().cpu()
+
+        def read(batch: MicroBatch) -> None:
+            logprobs = completion_logprobs(reference.model, batch).float().cpu()
             for at, index in enumerate(batch.index_B.tolist()):
                 found[index] = logprobs[at, : len(found[index])]
-            done += len(batch.index_B)
-            progress.to(done)
+                done.add(index)
+            progress.to(len(done))
             context.stop.check()
+
+        budget = Budget(tokens, "tokens", context.reporter.say)
+        in_passes(single, read, tokens=budget, pad_id=context.template.pad_id, machine=context.machine)
         timer.tokens = sum(row.length for row in rows)
     return torch.cat(found)

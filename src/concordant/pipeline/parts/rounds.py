@@ -36,7 +36,7 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     done = int(resume(context, learner).get("step", 0))
 
     def state() -> Checkpoint:
-        return Checkpoint(learner.state(), {"optimizer_steps": learner.steps})
+        return Checkpoint(learner.state(), {"learner": learner.facts()})
 
     given = (learner, sampler, reward, prompts, keep, objective, config)
     steps = refine(*given, seed=context.seed("rounds"), done=done)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from concordant.data.batches import micro_batches
 from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, describe, differences, gold_gaps, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
@@ -19,7 +18,6 @@ from concordant.evaluation.showing import side_by_side, spread
 from concordant.evaluation.text_metrics import unique_of
 from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
-from concordant.models.forward import sequence_scores
 from concordant.models.load import load_policy
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.judging import golds_of, reward_model_of
@@ -197,17 +195,14 @@ def judged_pairs(study: Study) -> tuple[list[float], list[float], list[float]]:
     _, held_out = split_preferences(context)
     examples = examples_of(context.template, held_out)
     examples = fit_examples(context, examples, context.limit(model), what="held-out preferences")
+    scores = study.reward.score_rows([row for example in examples for row in example.rows]).tolist()
     deltas: list[float] = []
-    p_chosen: list[float] = []
-    weights: list[float] = []
-    for batch in micro_batches(examples, study.config.tokens, context.template.pad_id):
-        moved = batch.to(context.machine.device)
-        with context.machine.autocast():
-            scores = sequence_scores(model, moved)
-        deltas += (scores[moved.chosen_M] - scores[moved.rejected_M]).tolist()
-        p_chosen += batch.p_chosen_M.tolist()
-        weights += batch.weight_M.tolist()
-    return deltas, p_chosen, weights
+    first = 0
+    for example in examples:
+        deltas += [scores[first + pair.chosen] - scores[first + pair.rejected] for pair in example.pairs]
+        first += len(example.rows)
+    pairs = [pair for example in examples for pair in example.pairs]
+    return deltas, [pair.p_chosen for pair in pairs], [pair.weight for pair in pairs]
 
 
 def measure_best_of_n(study: Study) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from concordant.core import direct
 from concordant.core.logprobs import sequence_logprob
-from concordant.data.batches import Counts, Example, MicroBatch, micro_batches
+from concordant.data.batches import Counts, Example, MicroBatch
 from concordant.models.hardware import Machine
 from concordant.models.load import Reference
+from concordant.models.memory import Budget
 from concordant.train.config import KTOConfig
 from concordant.train.learner import Objective
 from concordant.train.objectives.direct import completion_logprobs, reference_logprobs
+from concordant.train.passes import in_passes
 
 
 def kto_objective(
@@ -27,11 +29,18 @@ def kto_objective(
     the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from.
     """
 
+    budget = Budget(config.tokens, "tokens")
+
     def prepared(examples: Sequence[Example]) -> Objective:
         mismatched = [Example((one.mismatched,)) for one in examples if one.mismatched is not None]
-        batches = (batch.to(machine.device) for batch in micro_batches(mismatched, config.tokens, pad_id))
-        with torch.no_grad(), machine.autocast():
-            z = direct.kto_baseline(torch.cat([log_ratio(policy, batch, reference) for batch in batches]))
+        ratios = torch.zeros(len(mismatched), device=machine.device)
+
+        def read(batch: MicroBatch) -> None:
+            ratios[batch.index_B] = log_ratio(policy, batch, reference)
+
+        with torch.no_grad():
+            in_passes(mismatched, read, tokens=budget, pad_id=pad_id, machine=machine)
+        z = direct.kto_baseline(ratios)
 
         def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
             ratio = log_ratio(policy, batch, reference)

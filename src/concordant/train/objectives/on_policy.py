@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -48,6 +48,10 @@ class Targets:
             self.advantages[rows, :width],
             self.returns[rows, :width],
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, each (N, C)."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pulling"}
 
 
 def on_policy_objective(

@@ -1,0 +1,62 @@
+"""Memory that is not there: work that is cut into passes goes on with smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from concordant.errors import UserError
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine itself, had no memory left. PyTorch says the second in words alone."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+class Budget:
+    """The most of something in one pass, such as tokens or rows: it sets memory, not the result.
+
+    `say` hears of it when the budget is halved, which lasts.
+    """
+
+    def __init__(self, amount: int, unit: str, say: Callable[[str], None] | None = None) -> None:
+        self.amount = amount
+        self.unit = unit
+        self.say = say
+
+    def run(self, work: Callable[[int], Result], *, least: int = 1) -> Result:
+        """What `work` gives for the budget: with half of it, and so on, each time that memory gives out.
+
+        `work` may be called several times and has to begin anew. Passes below `least` would be no smaller: there
+        a `UserError` says what else saves memory.
+        """
+        while (result := self._attempt(work, least)) is None:
+            # Here the error and the tensors that its traceback held are gone.
+            self.amount //= 2
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
+            if self.say is not None:
+                self.say(
+                    f"  out of memory: from here on at most {self.amount:,} {self.unit} in one pass, "
+                    "which changes the time it takes and not what is learnt"
+                )
+        return result[0]
+
+    def _attempt(self, work: Callable[[int], Result], least: int) -> tuple[Result] | None:
+        try:
+            return (work(self.amount),)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.amount <= least:
+                raise UserError(
+                    f"out of memory even with {self.amount:,} {self.unit} in one pass",
+                    expected="room for the longest row by itself beside weights, gradients and optimiser",
+                    fix="set a smaller model.length or completion, train an adapter (model.adapter), "
+                    "or use a device with more memory",
+                ) from error
+            return None
