@@ -301,3 +301,35 @@ def test_no_cache_outlives_an_update(folders: dict[str, str]) -> None:
     disturb(model)
     for sample in sampler.sample(prompts, samples=2, seed=0).samples:
         assert torch.allclose(torch.tensor(sample.logprobs), plain_logprobs(model, sample.row), atol=1e-4)
+
+
+def test_out_of_memory_halves_the_rows_and_samples_anew(folders: dict[str, str]) -> None:
+    model = load_policy(folders["llama"])
+    expected = sampler_of(model, slots=4).sample(random_prompts(12), seed=1)
+    said: list[str] = []
+    sampler = sampler_of(model, slots=8, say=said.append)
+    sizes: list[int] = []
+
+    def full(_module: Any, _args: Any, given: dict[str, Any]) -> None:
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = model.register_forward_pre_hook(full, with_kwargs=True)
+    assert sampler.sample(random_prompts(12), seed=1) == expected
+    assert said == ["  out of memory: from here on at most 4 rows in one pass"]
+    hook.remove()
+
+
+def test_sampling_can_be_stopped_between_two_tokens(folders: dict[str, str]) -> None:
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    sampler = sampler_of(load_policy(folders["llama"]), stop_ids=(), check=check)
+    with pytest.raises(InterruptedError):
+        sampler.sample(random_prompts(4), seed=0)
+    assert len(calls) == 3

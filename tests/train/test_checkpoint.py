@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -221,6 +222,52 @@ def test_an_older_one_goes_only_after_the_new_one_is_complete(
             kept.add(2, state(2))
     assert folders(tmp_path) == ["step-1"]
     assert newest(kept) == 1
+
+
+def ranked(step: int, rank: float) -> Checkpoint:
+    return Checkpoint(state(step).tensors, {"step": step, "rank": rank})
+
+
+def test_the_best_one_stays_beside_the_last_ones(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, keep=1)
+    for step, rank in enumerate((0.1, 0.7, 0.2, 0.7, -math.inf), start=1):
+        kept.add(step, ranked(step, rank))
+    assert folders(tmp_path) == ["step-4", "step-5"], "of equals the later one"
+    best = kept.best(pytest.fail)
+    assert best is not None
+    assert best.facts["step"] == 4
+    assert newest(kept) == 5
+
+
+def test_where_the_best_one_is_damaged_the_next_best_is_taken(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, keep=3)
+    for step, rank in enumerate((0.1, 0.7, 0.2), start=1):
+        kept.add(step, ranked(step, rank))
+    (kept.at(2) / "tensors.safetensors").write_bytes(b"")
+    said: list[str] = []
+    best = kept.best(said.append)
+    assert best is not None
+    assert best.facts["step"] == 3
+    assert "step-2 is damaged" in said[0]
+
+
+def test_without_ranks_there_is_no_best(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.add(1, state(1))
+    assert kept.best(pytest.fail) is None
+
+
+def test_ranks() -> None:
+    metrics = {"loss": 0.5, "objective/score": 2.0, "broken": math.nan}
+    assert CheckpointConfig(best="objective/score").rank(metrics) == 2.0
+    assert CheckpointConfig(best="-loss").rank(metrics) == -0.5
+    assert (
+        CheckpointConfig(best="broken").rank(metrics)
+        == CheckpointConfig(best="-broken").rank(metrics)
+        == -math.inf
+    )
+    with pytest.raises(UserError, match="no figure 'lost'"):
+        CheckpointConfig(best="lost").rank(metrics)
 
 
 def test_what_a_crash_left_is_cleared_away(tmp_path: Path) -> None:

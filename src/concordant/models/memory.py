@@ -40,10 +40,7 @@ class Budget:
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
             if self.say is not None:
-                self.say(
-                    f"  out of memory: from here on at most {self.amount:,} {self.unit} in one pass, "
-                    "which changes the time it takes and not what is learnt"
-                )
+                self.say(f"  out of memory: from here on at most {self.amount:,} {self.unit} in one pass")
         return result[0]
 
     def _attempt(self, work: Callable[[int], Result], least: int) -> tuple[Result] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from concordant.seeds import derive
 if TYPE_CHECKING:
     from concordant.data.template import Template
     from concordant.models.hardware import Machine
+    from concordant.monitor.gates import Watch
     from concordant.train.checkpoint import Checkpoint
     from concordant.train.config import CheckpointConfig
     from concordant.train.step import Step
@@ -66,6 +68,15 @@ class Context:
         """Device, precision and threads, probed when first asked for."""
         return self.find_machine()
 
+    @cached_property
+    def watch(self) -> Watch:
+        """The gates that the stage's steps go through."""
+        import torch
+
+        from concordant.monitor.gates import Watch
+
+        return Watch(fp32=self.machine.precision == torch.float32)
+
     @property
     def store(self) -> str | Path:
         """Where the feedback store of the run is."""
@@ -103,45 +114,82 @@ class Context:
         return min(self.recipe.model.length or 2**31, context_length(model))
 
     def follow(
-        self, steps: Iterable[Step], *, title: str, when: CheckpointConfig, state: Callable[[], Checkpoint]
+        self,
+        steps: Iterable[Step],
+        *,
+        title: str,
+        when: CheckpointConfig,
+        state: Callable[[], Checkpoint],
+        restore: Callable[[Checkpoint], None],
     ) -> Iterator[Step]:
         """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
 
-        Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first.
+        Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first. Where the recipe
+        wants the best checkpoint, `restore` gets it after the last step.
         """
-        from concordant.train.checkpoint import Cadence, Checkpoints, CheckpointWriter
+        from concordant.train.checkpoint import RANK, Cadence, Checkpoints, CheckpointWriter
 
         cadence = Cadence(when)
         kept = Checkpoints(self.folder.checkpoints, when.keep)
+        last = None
         with ExitStack() as shown, CheckpointWriter(kept, before=self.folder.sync_logs) as writer:
             progress = None
-            for step in steps:
-                if progress is None:
-                    progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
-                self.log(step)
-                yield step
-                progress.to(step.number, headline(step.metrics))
-                writer.check()
-                if step.number == step.total:
-                    continue  # the stage is about to leave more than a checkpoint; the run stops behind it
-                stopping = self.stop.requested  # asked once: a stop without a checkpoint would lose steps
-                if (cadence.due(step.number) and not writer.busy) or stopping:
-                    writer.save(step.number, self._state_after(step, state()))
-                    cadence.saved()
-                if stopping:
+            try:
+                for step in steps:
+                    if progress is None:
+                        progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
+                    self.log(step)
+                    yield step
+                    last = step
+                    progress.to(step.number, headline(step.metrics))
+                    writer.check()
+                    if step.number == step.total:
+                        continue  # the stage is about to leave more than a checkpoint; the run stops behind it
+                    if cadence.due(step.number) and not writer.busy:
+                        writer.save(step.number, self._state_after(step, state(), when))
+                        cadence.saved()
+                    self.stop.check()
+            except (
+                Interrupted
+            ):  # here or while the loop was sampling: the learner has not moved since the last step
+                if last is not None:
+                    writer.save(last.number, self._state_after(last, state(), when))
                     writer.finish()
-                    raise Interrupted
+                raise
+        if when.best and last is not None:
+            best = kept.best(self.reporter.say)
+            if best is not None and best.facts[RANK] > when.rank(last.metrics):
+                self.reporter.say(
+                    f"  the best by {when.best} is step {best.facts['step']}, which is what stays"
+                )
+                restore(best)
 
-    def _state_after(self, step: Step, state: Checkpoint) -> Checkpoint:
-        """A loop's own state and what the stage has spent so far."""
-        return replace(state, facts={**state.facts, "step": step.number, **self.totals.facts()})
+    def _state_after(self, step: Step, state: Checkpoint, when: CheckpointConfig) -> Checkpoint:
+        """A loop's own state, what its watch remembers, and what the stage has spent so far."""
+        from concordant.train.checkpoint import RANK
+
+        own = {"step": step.number, "watch": self.watch.state(), **self.totals.facts()}
+        rank = {RANK: when.rank(step.metrics)} if when.best else {}
+        return replace(state, facts={**state.facts, **own, **rank})
+
+    def load_facts(self, facts: Mapping[str, Any]) -> None:
+        """Go on from the facts of a checkpoint."""
+        self.totals = Totals.of(facts)
+        self.watch.load_state(facts["watch"])
 
     def log(self, step: Step) -> None:
-        """Count a step's costs and append it to the stage's log."""
+        """Count a step's costs, append it to the stage's log, and say what is out of bounds in it."""
         for activity, seconds in step.seconds.items():
             self.totals.add(activity, seconds, step.tokens.get(activity, 0))
-        row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **step.metrics}
+        # JSON has no NaN, and other programs refuse a line with one.
+        figures = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
+        row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **figures}
         self.folder.append(self.folder.steps, [row])
+        notices = self.watch.see(step)
+        if notices:
+            self.folder.append(self.folder.notices, [notice.as_row() for notice in notices])
+        for notice in notices:
+            self.reporter.say(f"  {notice}")
 
     def timed(self, activity: str) -> Timer:
         """Measure a block and add it to the stage's totals."""

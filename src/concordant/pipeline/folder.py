@@ -40,6 +40,11 @@ class StageFolder:
         return self.path / "state"
 
     @property
+    def rollouts(self) -> Path:
+        """Rollouts that were sampled and not yet learnt from."""
+        return self.path / "rollouts"
+
+    @property
     def skipped(self) -> Path:
         """What the optimiser steps that were not taken were computed from."""
         return self.path / "skipped"
@@ -53,6 +58,11 @@ class StageFolder:
     def samples(self) -> Path:
         """One JSON line per sample."""
         return self.path / "samples.jsonl"
+
+    @property
+    def notices(self) -> Path:
+        """One JSON line per step out of bounds."""
+        return self.path / "notices.jsonl"
 
     def finished(self) -> dict[str, Any] | None:
         """What `finish` wrote, or None for a stage that is not complete."""
@@ -94,7 +104,8 @@ class StageFolder:
         """Mark the stage as complete."""
         self.sync_logs()
         write_json(self.path / "stage.json", {"fingerprint": fingerprint, **facts})
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for folder in (self.checkpoints, self.rollouts):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def adopt(self, donor: Path) -> None:
         """Take over a finished stage of another run: hard links where the disk allows, copies elsewhere."""
@@ -108,17 +119,21 @@ class StageFolder:
 
     def sync_logs(self) -> None:
         """Flush what was appended to the disk: no state that is saved may be ahead of its log."""
-        for file in (self.steps, self.samples):
+        for file in self._logs:
             if file.is_file():
                 sync(file)
 
     def cut_steps(self, last: int) -> None:
         """Forget logged steps after `last`: a resumed stage takes them again."""
-        for file in (self.steps, self.samples):
+        for file in self._logs:
             if file.is_file():
                 kept = [row for row in read_jsonl(file) if row.get("step", 0) <= last]
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
                 write_text(file, text)
+
+    @property
+    def _logs(self) -> tuple[Path, ...]:
+        return (self.steps, self.samples, self.notices)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_json(self.path / name)

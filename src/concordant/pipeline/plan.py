@@ -180,9 +180,12 @@ def reward_content(part: RewardPartConfig, root: Path) -> list[str]:
 
 
 def _without_free(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: _without_free(v) if isinstance(v, dict) else v for k, v in value.items() if k not in FREE_SETTINGS
-    }
+    def free(
+        key: str, inner: Any
+    ) -> bool:  # where the best checkpoint is what stays, it matters when they are made
+        return key in FREE_SETTINGS and not (key == "checkpoint" and inner.get("best"))
+
+    return {k: _without_free(v) if isinstance(v, dict) else v for k, v in value.items() if not free(k, v)}
 
 
 def _votes(stages: list[Planned], address: str | Path) -> str:

@@ -10,7 +10,7 @@ Legend: B live rows, T cache columns, V vocabulary, N all completions asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from concordant.core.logprobs import token_logprobs
 from concordant.models.forward import parameters_of
 from concordant.models.hardware import Machine
+from concordant.models.memory import Budget
 from concordant.rollout.rollout import Rollout, Sample
 
 
 class InlineSampler:
     """Samples from `model` as it is at the moment of the call, so it never lags behind the learner.
 
-    `slots` is the most rows in one forward pass. The whole distribution is sampled: truncating it
+    `slots` is the most rows in one forward pass, fewer once memory gave out; `check` is called between two passes and
+    may raise. The whole distribution is sampled: truncating it
     (top-p, top-k) would bias the importance ratio by the mass cut off.
     """
 
@@ -40,6 +42,8 @@ class InlineSampler:
         temperature: float = 1.0,
         slots: int = 256,
         greedy: bool = False,
+        check: Callable[[], None] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.model = model
         self.stop_ids = torch.tensor(sorted(stop_ids), device=machine.device)
@@ -47,12 +51,16 @@ class InlineSampler:
         self.limit = limit
         self.machine = machine
         self.temperature = temperature
-        self.slots = slots
+        self.slots = Budget(slots, "rows", say)
         self.greedy = greedy
+        self.check = check
 
-    @torch.inference_mode()
     def sample(self, prompts: Sequence[tuple[int, ...]], *, samples: int = 1, seed: int) -> Rollout:
         """`samples` completions of each prompt; see `Sampler`."""
+        return self.slots.run(lambda slots: self._sample(prompts, samples, seed, slots))
+
+    @torch.inference_mode()
+    def _sample(self, prompts: Sequence[tuple[int, ...]], samples: int, seed: int, slots: int) -> Rollout:
         generator = torch.Generator(self.machine.device).manual_seed(seed)
         tokens = torch.full((len(prompts) * samples, self.limit), self.pad_id, device=self.machine.device)
         logprobs = torch.zeros(tokens.shape, device=self.machine.device)
@@ -61,8 +69,10 @@ class InlineSampler:
         queue = sorted(range(len(tokens)), key=lambda n: len(prompts[n // samples]))
         live = _Live.empty(self.machine.device)
         while queue or len(live.rows):
-            free = self.slots - len(live.rows)
-            if queue and free >= max(1, min(self.slots // 2, len(queue))):
+            if self.check is not None:
+                self.check()
+            free = slots - len(live.rows)
+            if queue and free >= max(1, min(slots // 2, len(queue))):
                 take, queue = queue[:free], queue[free:]
                 live = live.join(self._prefill(prompts, take, samples))
             drawn, logprobs_B = self._draw(live.logits_BV, generator)

@@ -62,7 +62,10 @@ class Rollout:
 class Sampler(Protocol):
     """Anything that completes prompts: the policy in this process, or a server."""
 
-    temperature: float
+    @property
+    def temperature(self) -> float:
+        """Of the distribution that is sampled."""
+        ...
 
     def sample(self, prompts: Sequence[tuple[int, ...]], *, samples: int = 1, seed: int) -> Rollout:
         """`samples` completions of each prompt, given as token ids; the same seed gives the same completions."""

@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -22,6 +23,7 @@ from concordant.files import disk_errors, fresh_folder, remove, sha256_of_file, 
 from concordant.train.config import CheckpointConfig
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
+RANK = "rank"  # fact of a checkpoint: how good its step is, higher is better
 MARGIN = 1 << 20  # bytes of a checkpoint that are not tensors, and of the logs beside it
 
 
@@ -96,7 +98,7 @@ def _verify(folder: Path) -> None:
 
 
 class Checkpoints:
-    """The last `keep` checkpoints of a stage, in `folder/step-N`."""
+    """The last `keep` checkpoints of a stage, in `folder/step-N`, and the best one of those that have a rank."""
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder = folder
@@ -116,10 +118,19 @@ class Checkpoints:
             say(f"  no checkpoint in {self.folder} is whole: the stage begins anew")
         return None
 
+    def best(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The best one that is whole; None where none has a rank."""
+        for step in self._ranked():
+            try:
+                return load_checkpoint(self.at(step))
+            except DamagedCheckpoint as damage:
+                say(f"  the checkpoint {self.at(step)} is damaged ({damage}); the next best is taken")
+        return None
+
     def add(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove what is older than the last `keep`, damaged, or half written."""
+        """Write a checkpoint, then remove what is older than the last `keep` and not the best, or no checkpoint."""
         _write(self.at(step), checkpoint)
-        kept = {self.at(number) for number in sorted(self._steps())[-self.keep :]}
+        kept = {self.at(number) for number in (*sorted(self._steps())[-self.keep :], *self._ranked()[:1])}
         for entry in set(self.folder.iterdir()) - kept:
             remove(entry)
 
@@ -138,6 +149,15 @@ class Checkpoints:
                 expected=f"{needed / 1e6:,.0f} MB; {self._last_words()}",
                 fix="free some space and run the same command again, or set checkpoint.keep = 1",
             )
+
+    def _ranked(self) -> list[int]:
+        """Steps with a rank, best first; of equals the later one."""
+        ranks = {}
+        for step in self._steps():
+            with suppress(OSError, ValueError):  # a damaged one has none
+                ranks[step] = json.loads((self.at(step) / FACTS).read_text()).get(RANK)
+        known = [(rank, step) for step, rank in ranks.items() if rank is not None]
+        return [step for _, step in sorted(known, reverse=True)]
 
     def _last_words(self) -> str:
         steps = self._steps()

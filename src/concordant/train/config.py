@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from concordant.config import Config
+from concordant.errors import UserError
 
 
 class OptimizerConfig(Config):
@@ -39,6 +41,12 @@ class CheckpointConfig(Config):
     """
     keep: int = Field(2, ge=1)
     """Checkpoints that stay until the stage is complete, the newest ones."""
+    best: str = Field("", pattern=r"^(-?[a-z_]+(/[a-z_0-9]+)?)?$")
+    """Figure of steps.jsonl, with a minus where lower is better: the checkpoint with the best one stays too, and is
+    what the stage leaves; empty = the stage leaves what its last step gave.
+
+    Such as "objective/rlhf_reward" for PPO. Only steps with a checkpoint are compared.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +57,19 @@ class CheckpointConfig(Config):
     @classmethod
     def _steps_unless_said(cls, value: Any) -> Any:
         return f"{value} steps" if type(value) is int else value
+
+    def rank(self, metrics: Mapping[str, float]) -> float:
+        """How good a step is by `best`: higher is better. Raises a `UserError` where it has no such figure."""
+        name = self.best.removeprefix("-")
+        if name not in metrics:
+            raise UserError(
+                f"the steps of this stage have no figure {name!r}",
+                where="checkpoint.best",
+                expected=f"one of {', '.join(sorted(metrics))}",
+                fix="name one of them, or leave checkpoint.best empty",
+            )
+        value = metrics[name] if math.isfinite(metrics[name]) else -math.inf
+        return -value if self.best.startswith("-") and math.isfinite(value) else value
 
     @property
     def steps(self) -> int:

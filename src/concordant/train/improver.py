@@ -68,12 +68,11 @@ class Improver:
         norm = {"mean": self.norm.mean, "std": self.norm.std}
         return {"number": self.number, "controller": self.controller.state(), "norm": norm}
 
-    def load_state(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from what `state()` gave; None changes nothing."""
-        if state is not None:
-            self.number = int(state["number"])
-            self.controller.load_state(state["controller"])
-            self.norm = ScoreNorm(**state["norm"])
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state()` gave."""
+        self.number = int(state["number"])
+        self.controller.load_state(state["controller"])
+        self.norm = ScoreNorm(**state["norm"])
 
     def step(
         self, rollout: Rollout, scores: Tensor | Sequence[float] | Scores, frozen: Frozen | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from concordant.data.batches import Example
 from concordant.models.load import add_adapter
-from concordant.pipeline.context import Context, Totals
+from concordant.pipeline.context import Context
 from concordant.train.checkpoint import Checkpoint, Checkpoints
 from concordant.train.config import FitConfig, LoopConfig
 from concordant.train.fit import fit
@@ -27,14 +27,17 @@ def fit_stage(
     total = config.total_steps(len(examples))
     groups = [Group("model", model, config.optimizer.lr)]
     learner = make_learner(context, groups, config, total_steps=total)
-    resume(context, learner)
+    go_on(context, learner, last_checkpoint(context))
 
     def state() -> Checkpoint:
         return Checkpoint(learner.state(), {"learner": learner.facts()})
 
     steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
     last: dict[str, float] = {}
-    for step in context.follow(steps, title=title, when=config.checkpoint, state=state):
+    following = context.follow(
+        steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
+    )
+    for step in following:
         last = dict(step.metrics)
     return last
 
@@ -60,14 +63,22 @@ def make_learner(context: Context, groups: list[Group], config: LoopConfig, *, t
     )
 
 
-def resume(context: Context, learner: Learner) -> dict[str, Any]:
-    """Restore learner and totals from the newest checkpoint; returns its facts, empty for a fresh start."""
-    found = Checkpoints(context.folder.checkpoints).newest(context.reporter.say)
-    facts = dict(found.facts) if found else {}
-    step = int(facts.get("step", 0))
+def last_checkpoint(context: Context) -> Checkpoint | None:
+    """The newest whole checkpoint of a half-done stage; None for a fresh start."""
+    return Checkpoints(context.folder.checkpoints).newest(context.reporter.say)
+
+
+def go_on(context: Context, learner: Learner, found: Checkpoint | None) -> int:
+    """Put learner, logs and totals where the checkpoint was taken; returns its step, 0 for a fresh start."""
+    step = int(found.facts["step"]) if found else 0
     context.folder.cut_steps(step)
     if found:
-        learner.load_state(found.tensors, facts["learner"])
-        context.totals = Totals.of(facts)
+        learner.load_state(found.tensors, found.facts["learner"])
+        context.load_facts(found.facts)
         context.reporter.say(f"  taken up again after step {step}")
-    return facts
+    return step
+
+
+def restorer(learner: Learner) -> Callable[[Checkpoint], None]:
+    """What puts a learner back to where a checkpoint was taken."""
+    return lambda found: learner.load_state(found.tensors, found.facts["learner"])

@@ -11,13 +11,12 @@ from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.forward import bare
 from concordant.models.load import load_policy, reference_of, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
+from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, restorer, with_adapter
 from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_of
-from concordant.pipeline.parts.sampling import sampler_of, with_ids
-from concordant.rollout.inline import InlineSampler
-from concordant.rollout.rollout import Asked
+from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
+from concordant.rollout.rollout import Asked, Sampler
 from concordant.train.checkpoint import Checkpoint
-from concordant.train.config import PPOConfig
+from concordant.train.config import CriticFreeConfig, PPOConfig
 from concordant.train.estimate import Models, OnPolicy
 from concordant.train.improve import improve
 from concordant.train.improver import Improver
@@ -34,9 +33,20 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
     start = context.model_path(context.start)
     policy = with_adapter(context, load_policy(start).to(context.machine.device))
     reward = reward_of(context, config)
-    sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
+    sampler = kept_sampler_of(
+        context,
+        policy,
+        completion=config.completion,
+        temperature=config.temperature,
+        most=1 + (config.dynamic_sampling if isinstance(config, CriticFreeConfig) else 0),
+    )
     prompts = with_ids(context, context.material.prompts(), policy, config.completion)
-    norm = reference_scores(sampler, reward, prompts, config, seed=context.seed("score norm"))
+    found = last_checkpoint(context)
+    if found:
+        sampler.load_facts(found.facts["sampler"])
+        norm = ScoreNorm(**found.facts["improver"]["norm"])
+    else:
+        norm = reference_scores(sampler, reward, prompts, config, seed=context.seed("score norm"))
     groups = [Group("policy", policy, config.optimizer.lr)]
     critic = None
     if isinstance(config, PPOConfig):
@@ -47,17 +57,21 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
     models = Models(policy, reference_of(policy, start), critic)
     seed = context.seed("updates")
     improver = Improver(models, learner, make_controller(config), norm, config, seed=seed)
-    facts = resume(context, learner)
-    improver.load_state(facts.get("improver"))
+    go_on(context, learner, found)
+    if found:
+        improver.load_state(found.facts["improver"])
 
     def state() -> Checkpoint:
-        facts = {"learner": learner.facts(), "improver": improver.state()}
+        facts = {"learner": learner.facts(), "improver": improver.state(), "sampler": sampler.facts()}
         return Checkpoint(learner.state(), facts)
 
     steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))
     title = config.algorithm.upper()
     last: dict[str, float] = {}
-    for step in context.follow(steps, title=title, when=config.checkpoint, state=state):
+    following = context.follow(
+        steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
+    )
+    for step in following:
         last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)
@@ -65,7 +79,7 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
 
 
 def reference_scores(
-    sampler: InlineSampler,
+    sampler: Sampler,
     reward: Reward,
     prompts: Sequence[Asked],
     config: OnPolicy,

@@ -6,10 +6,10 @@ from typing import Any
 
 from concordant.models.load import load_policy, reference_of, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import make_learner, resume, with_adapter
+from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, restorer, with_adapter
 from concordant.pipeline.parts.judging import reward_of
 from concordant.pipeline.parts.on_policy import shown, with_gold
-from concordant.pipeline.parts.sampling import sampler_of, with_ids
+from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import BestOfNConfig, DPOConfig, OnlineDPOConfig
 from concordant.train.learner import Group, Objective
@@ -23,7 +23,7 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     start = context.model_path(context.start)
     policy = with_adapter(context, load_policy(start).to(context.machine.device))
     reward = reward_of(context, config)
-    sampler = sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
+    sampler = kept_sampler_of(context, policy, completion=config.completion, temperature=config.temperature)
     prompts = with_ids(context, context.material.prompts(), policy, config.completion)
     total = config.rounds * config.steps_per_round
     groups = [Group("policy", policy, config.optimizer.lr)]
@@ -33,17 +33,23 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     if isinstance(config, OnlineDPOConfig):
         keep = best_and_worst
         objective = pair_objective(policy, DPOConfig(beta=config.beta), reference_of(policy, start))
-    done = int(resume(context, learner).get("step", 0))
+    found = last_checkpoint(context)
+    if found:
+        sampler.load_facts(found.facts["sampler"])
+    done = go_on(context, learner, found)
 
     def state() -> Checkpoint:
-        return Checkpoint(learner.state(), {"learner": learner.facts()})
+        return Checkpoint(learner.state(), {"learner": learner.facts(), "sampler": sampler.facts()})
 
     given = (learner, sampler, reward, prompts, keep, objective, config)
     steps = refine(*given, seed=context.seed("rounds"), done=done)
     watched = (with_gold(context, step) for step in steps)
     last: dict[str, float] = {}
     title = config.algorithm.upper()
-    for step in context.follow(watched, title=title, when=config.checkpoint, state=state):
+    following = context.follow(
+        watched, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
+    )
+    for step in following:
         last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)

@@ -10,6 +10,7 @@ from concordant.data.types import Completion, Prompt
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.lengths import fit_all, lead
 from concordant.rollout.inline import InlineSampler
+from concordant.rollout.kept import KeptRollouts
 from concordant.rollout.rollout import Asked, Sample
 
 
@@ -25,7 +26,17 @@ def sampler_of(
         machine=context.machine,
         temperature=temperature,
         slots=slots,
+        check=context.stop.check,
+        say=context.reporter.say,
     )
+
+
+def kept_sampler_of(
+    context: Context, model: Any, *, completion: int, temperature: float, most: int | None = 1
+) -> KeptRollouts:
+    """The same, whose last rollouts outlive a crash; where `most` is None all of them, until the stage is complete."""
+    sampler = sampler_of(context, model, completion=completion, temperature=temperature)
+    return KeptRollouts(sampler, context.folder.rollouts, most=most)
 
 
 def with_ids(

@@ -23,7 +23,7 @@ from concordant.pipeline.context import Context
 from concordant.pipeline.parts.judging import golds_of, reward_model_of
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, split_preferences
-from concordant.pipeline.parts.sampling import sampler_of, with_ids
+from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
 from concordant.rollout.rollout import Asked, Rollout, Sample
 from concordant.train.rewards import RewardModel
 
@@ -50,8 +50,12 @@ class Study:
         return [self.main[place] for place in spread([prompt for prompt, _ in self.main], n)]
 
     def sample(self, model: Any, asked: list[Asked], samples: int, what: str) -> Rollout:
-        sampler = sampler_of(
-            self.context, model, completion=self.config.completion, temperature=self.config.temperature
+        sampler = kept_sampler_of(
+            self.context,
+            model,
+            completion=self.config.completion,
+            temperature=self.config.temperature,
+            most=None,
         )
         with self.context.timed("sample") as timer:
             rollout = sampler.sample([ids for _, ids in asked], samples=samples, seed=self.context.seed(what))
