@@ -14,6 +14,7 @@ help:
 	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"
 	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
 	@echo "make survive     200 kills of a tiny run at random moments, resumed each time (KILLS=200)"
+	@echo "make docs        docs/recipe.md and docs/errors.md, written anew from the source"
 	@echo "make mutation    every small change to core/ has to make a test fail (about five minutes)"
 
 $(READY): pyproject.toml constraints.txt
@@ -72,6 +73,7 @@ style: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python -m concordant.pipeline.reference > docs/recipe.md
+	@$(BIN)/python tests/errors_page.py > docs/errors.md
 
 format: $(READY)
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
