@@ -114,6 +114,7 @@ class Improver:
         if not against_group and not scores.known.all():
             raise UserError(
                 f"{int((~scores.known).sum())} of {n} completions have no score",
+                where="policy.rewards",
                 expected=f"a score for every completion, as policy.algorithm = {config.algorithm!r} needs",
                 fix="let the reward give a number each time, or compare groups: rloo, grpo",
             )
