@@ -8,6 +8,7 @@ from collections import defaultdict
 from importlib import import_module
 from typing import Any
 
+from concordant.feedback.database.engine import FAILURES
 from sites import Site, sites
 
 INTRODUCTION = """\
@@ -36,12 +37,12 @@ SECTIONS = (
     ("Models and devices", ("models/",)),
     ("Training and rewards", ("train/",)),
     ("Worlds", ("worlds/",)),
-    ("The store of votes", ("feedback/database/", "feedback/store.py")),
-    ("People and accounts", ("feedback/accounts.py",)),
+    ("The store of votes", ("feedback/database/", "feedback/store.py", "feedback/missing.py")),
+    ("People and accounts", ("feedback/accounts.py", "feedback/names.py")),
     ("What is asked", ("feedback/asking/",)),
     ("Votes", ("feedback/votes.py", "feedback/answering/")),
     ("Files of votes and questions", ("feedback/exchange/", "app/label/leading/")),
-    ("What votes say", ("feedback/reading/", "feedback/aggregation/")),
+    ("What votes say", ("feedback/reading/", "feedback/aggregation/", "feedback/columns.py")),
     ("Disks", ("files.py",)),
 )
 ANSWERS = "Answers of the labeling server"
@@ -70,12 +71,21 @@ def _entries(group: list[Site]) -> str:
 
 def _entry(site: Site) -> str:
     words = Words(site)
+    if words.known.get("FAILURES") is FAILURES and "SAID" in words.of(site.parts["what"]):
+        return "".join(_failure(words.of(site.parts["where"]), *one) for one in FAILURES)
     told = " ".join(words.of(site.parts["what"]).split())
     lines = [f"- **{_escaped(told)}**" + (f" ({site.status})" if site.status else "")]
     for label, part in (("where", "where"), ("expected", "expected"), ("do", "fix")):
         if part in site.parts and (text := words.of(site.parts[part])):
             lines.append(f"  - {label}: {_escaped(text)}")
     return "\n".join(lines) + "\n"
+
+
+def _failure(where: str, said: str, expected: str, fix: str) -> str:
+    """An entry for what a database says, which is told in its own words."""
+    return (
+        f"- **the feedback store: … {said} …**\n  - where: {where}\n  - expected: {expected}\n  - do: {fix}\n"
+    )
 
 
 def _escaped(text: str) -> str:

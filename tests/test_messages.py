@@ -10,7 +10,7 @@ import pytest
 
 from concordant.errors import UserError
 from concordant.feedback.votes import check_payload
-from errors_page import SECTIONS, errors_page
+from errors_page import SECTIONS, Words, errors_page
 from provoked import Provoked, is_whole, unprovoked
 from sites import PACKAGE, makers, sites
 
@@ -30,12 +30,27 @@ def test_the_page_says_a_message_as_it_is_read() -> None:
     assert entry[2].startswith("  - expected: .jsonl, .ndjson, ")  # what the code will say, not its names
     assert entry[3] == "  - do: write the rows as JSON lines, one object on each line"
     assert "- **log in first** (401)" in page
+    assert (
+        "- **the feedback store: … database is locked …**\n  - where: ENGINE\n  - expected: a free turn"
+        in page
+    )
 
 
 def test_every_section_of_the_page_has_messages() -> None:
     for title, places in SECTIONS:
         for place in places:
             assert any(site.file.startswith(place) for site in sites()), (title, place)
+
+
+@pytest.mark.parametrize("part", ["what", "where", "expected", "fix"])
+def test_every_message_says_what_where_what_was_expected_and_what_to_do(part: str) -> None:
+    for site in sites():
+        if not site.status:
+            assert part in site.parts, site
+            text = Words(site).of(site.parts[part])
+            in_some_cases_only = part != "where" and text.startswith("[") and text.find("]") == len(text) - 1
+            assert text.strip(), site
+            assert not in_some_cases_only, f"{site}: {text}"
 
 
 def test_every_construction_is_a_site_or_hands_on_another() -> None:

@@ -23,7 +23,12 @@ def demo_recipe() -> Path:
     for folder in (package.parents[1] / "recipes", package / "recipes"):
         if (folder / "demo.toml").is_file():
             return folder / "demo.toml"
-    raise UserError("the demo's recipe is missing", where=str(package), fix="install concordant again")
+    raise UserError(
+        "the demo's recipe is missing",
+        where=str(package),
+        expected="recipes/demo.toml, which comes with the package",
+        fix="install concordant again",
+    )
 
 
 def run_folder_of(recipe: Recipe, overrides: Mapping[str, Any], runs: Path) -> Path:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from concordant.errors import UserError
+from concordant.data.types import check_strength
 from concordant.seeds import derive
 
 
@@ -63,12 +63,7 @@ class Pair:
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.margin != 0.0 and self.p_chosen != 1.0:
-            raise UserError(
-                f"a preference with p_chosen {self.p_chosen:g} and margin {self.margin:g}",
-                expected="one of the two: each states how strong the preference is",
-                fix="remove p_chosen or margin",
-            )
+        check_strength(self.p_chosen, self.margin, "a pair of a batch")
 
 
 @dataclass(frozen=True, slots=True)

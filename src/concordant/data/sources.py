@@ -353,7 +353,12 @@ def _parquet(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
                 yield RawRow(f"{source}:row {number}", value)
     except (pyarrow.ArrowException, ValueError, OSError) as error:  # text that is not UTF-8, pages cut off
         report(
-            UserError(f"not a readable Parquet file: {error}", where=source, fix="fetch or write it again")
+            UserError(
+                f"not a readable Parquet file: {error}",
+                where=source,
+                expected="a whole Parquet file",
+                fix="fetch or write it again",
+            )
         )
 
 
@@ -393,7 +398,10 @@ def _folder(path: Path, source: str, split: str | None, report: Broken) -> Itera
         files = by_split[_choose(None, by_split, source)]
     if not files:
         raise UserError(
-            "no data files in this folder", where=source, expected=f"files ending in {', '.join(_READERS)}"
+            "no data files in this folder",
+            where=source,
+            expected=f"files ending in {', '.join(_READERS)}",
+            fix="give the folder that holds them, or one of them by its name",
         )
     return (row for file in files for row in _reader_of(file, source)(file, f"{source}/{file.name}", report))
 
@@ -422,7 +430,12 @@ def _saved(path: Path, source: str, split: str | None) -> Iterator[RawRow]:
     try:
         saved = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"not a readable saved data set: {error}", where=source) from error
+        raise UserError(
+            f"not a readable saved data set: {error}",
+            where=source,
+            expected="a folder that save_to_disk of datasets wrote",
+            fix="save it again, or give its rows as JSON lines",
+        ) from error
     if isinstance(saved, datasets.DatasetDict):
         saved = saved[_choose(split, saved, source)]
     return _numbered(saved, source)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from concordant.errors import UserError
+
 ROLES = ("system", "user", "assistant")
 
 
@@ -78,6 +80,17 @@ class Judgement:
     completion: Completion
     desirable: bool
     weight: float = 1.0
+
+
+def check_strength(p_chosen: float, margin: float, where: str) -> None:
+    """Raise UserError for a preference that says twice how strong it is, which losses refuse."""
+    if margin and p_chosen != 1.0:
+        raise UserError(
+            f"a preference with p_chosen {p_chosen:g} and margin {margin:g}",
+            where=where,
+            expected="one of the two: each states how strong the preference is",
+            fix="remove p_chosen or margin",
+        )
 
 
 @dataclass(frozen=True, slots=True)

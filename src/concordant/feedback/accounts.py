@@ -19,6 +19,7 @@ from concordant.errors import UserError
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import audit
 from concordant.feedback.ids import new_id
+from concordant.feedback.names import checked_name
 from concordant.feedback.store import Store
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -57,11 +58,14 @@ def digest(secret: str) -> str:
 
 def add_account(store: Store, name: str, role: str) -> Account:
     """The account of this name, made with `role` if it is not there. It cannot log in before it has a password."""
-    name = name.strip()
+    name = checked_name(name, "an account")
     if role not in schema.ROLES:
-        raise UserError(f"a role {role!r}", expected=", ".join(schema.ROLES))
-    if not 1 <= len(name) <= 80:
-        raise UserError("a name of no use", expected="1 to 80 characters")
+        raise UserError(
+            f"a role {role!r}",
+            where=f"the account of {name}",
+            expected=", ".join(schema.ROLES),
+            fix="take one of these",
+        )
     labeler = store.add_labeler(name, "human")
     with store.writing() as connection:
         row = connection.execute(select(schema.account).where(schema.account.c.name == name)).one_or_none()
@@ -104,19 +108,24 @@ def accept(store: Store, token: str, password: str) -> Account:
     Errors: UserError for a used or old link, or a short password.
     """
     if len(password) < SHORTEST_PASSWORD:
-        raise UserError("this password is too short", expected=f"at least {SHORTEST_PASSWORD} characters")
+        raise UserError(
+            "this password is too short",
+            where="the password",
+            expected=f"at least {SHORTEST_PASSWORD} characters",
+            fix="choose a longer one; several words are easier to keep in mind",
+        )
     now, found = store.now(), schema.invitation.c
     open_ones = (found.digest == digest(token)) & found.used.is_(None) & (found.expires > now)
     with (
         store.reading() as connection
     ):  # a hash costs memory and time, and is not for whoever makes up a link
         if connection.scalar(select(found.id).where(open_ones)) is None:
-            raise UserError("this link has been used, or is too old", fix="ask for a new one")
+            raise _stale()
     hashed = _hasher.hash(password)
     with store.writing() as connection:
         taken = connection.execute(update(schema.invitation).where(open_ones).values(used=now))
         if taken.rowcount != 1:
-            raise UserError("this link has been used, or is too old", fix="ask for a new one")
+            raise _stale()
         key = connection.scalar(select(found.account).where(found.digest == digest(token)))
         connection.execute(update(schema.account).where(schema.account.c.id == key).values(password=hashed))
         mine = (found.account == key) & found.used.is_(None)
@@ -125,6 +134,15 @@ def accept(store: Store, token: str, password: str) -> Account:
         audit(connection, "password", "account", {"account": key}, now)
         row = connection.execute(select(schema.account).where(schema.account.c.id == key)).one()
     return _account(row)
+
+
+def _stale() -> UserError:
+    return UserError(
+        "this link has been used, or is too old",
+        where="the link of an invitation",
+        expected=f"one of the last {INVITATION_MS // DAY_MS} days that nobody has used",
+        fix="ask for a new one",
+    )
 
 
 def log_in(store: Store, name: str, password: str) -> Account | None:
@@ -176,9 +194,16 @@ def make_token(
     """Id and text of a token for a program, for so many days; the text is shown once and kept as a hash."""
     strange = sorted(set(scopes) - set(SCOPES))
     if strange or not scopes:
-        raise UserError(f"a token for {', '.join(strange) or 'nothing'}", expected=", ".join(SCOPES))
+        raise UserError(
+            f"a token for {', '.join(strange) or 'nothing'}",
+            where="scopes",
+            expected=", ".join(SCOPES),
+            fix="name one of these or several",
+        )
     if not 1 <= days <= 366:
-        raise UserError(f"a token for {days} days", expected="1 to 366")
+        raise UserError(
+            f"a token for {days} days", where="days", expected="1 to 366", fix="make a new one every year"
+        )
     token, now = f"cc_{secrets.token_urlsafe(32)}", store.now()
     row = {
         "id": new_id(now),

@@ -45,6 +45,7 @@ from concordant.feedback.database.engine import (
 from concordant.feedback.database.layout import DEFAULT_PROJECT, prepare, project_row
 from concordant.feedback.database.queries import audit, chunks, insert_missing, known
 from concordant.feedback.ids import content_id, new_id, now_ms
+from concordant.feedback.missing import no_labeler
 from concordant.feedback.votes import COMPARED, VERDICT_TYPES, Lease, Receipt, Submission, Vote
 
 Sampled = tuple[Prompt, Completion, Mapping[str, Any], bool | None]
@@ -154,7 +155,12 @@ class Store:
         `settings` are those of a new project; one that is there keeps its own.
         """
         if purpose not in schema.PROJECT_PURPOSES:
-            raise UserError(f"a project for {purpose!r}", expected=", ".join(schema.PROJECT_PURPOSES))
+            raise UserError(
+                f"a project for {purpose!r}",
+                where=f"the project {name!r}",
+                expected=", ".join(schema.PROJECT_PURPOSES),
+                fix="take one of these",
+            )
         key = content_id("project", name, purpose)
         row = project_row(key, name, self._clock(), purpose) | {"settings": dict(settings or {})}
         with self.writing() as connection:
@@ -309,7 +315,7 @@ class Store:
             held = give_leases(connection, labeler, n, self._clock(), among, project)
         with self.looking_up() as connection:
             if not held and not known(connection, schema.labeler.c.id, [labeler]):
-                raise UserError(f"no labeler has the id {labeler}", fix="register it with add_labeler first")
+                raise no_labeler(labeler)
             return with_questions(connection, held)
 
     def release(self, leases: Sequence[Lease]) -> None:
@@ -346,7 +352,12 @@ class Store:
         with self.reading() as connection:
             found = connection.scalar(select(schema.vote.c.task).where(schema.vote.c.id == vote_id))
         if found is None:
-            raise UserError(f"no vote has the id {vote_id}", expected="the id of a receipt")
+            raise UserError(
+                f"no vote has the id {vote_id}",
+                where="the votes of this store",
+                expected="the id of a receipt",
+                fix="take the id that came back for the vote",
+            )
         return str(found)
 
     def project_of_task(self, task_id: str) -> str:
@@ -354,7 +365,12 @@ class Store:
         with self.reading() as connection:
             found = connection.scalar(select(schema.task.c.project).where(schema.task.c.id == task_id))
         if found is None:
-            raise UserError(f"no task has the id {task_id}", expected="the id of a lease's task")
+            raise UserError(
+                f"no task has the id {task_id}",
+                where="the tasks of this store",
+                expected="the id of a lease's task",
+                fix="ask for a lease, and take the task it names",
+            )
         return str(found)
 
     def retract(self, vote_id: str, *, labeler: str | None = None) -> str:
@@ -376,7 +392,9 @@ class Store:
             if row is None:
                 raise UserError(
                     f"no live vote has the id {vote_id}",
+                    where="the votes of this store" if labeler is None else f"the votes of {labeler}",
                     expected="a vote that was not superseded or retracted",
+                    fix="load the page again; nothing was changed",
                 )
             again = dict(row._mapping) | {
                 "id": new_id(now),
@@ -476,7 +494,12 @@ def _item_row(prompt: Prompt, now: int) -> dict[str, Any]:
 
 def _labeler_row(name: str, kind: str, settings: Mapping[str, Any], now: int) -> dict[str, Any]:
     if kind not in schema.LABELER_KINDS:
-        raise UserError(f"labeler kind {kind!r}", expected=", ".join(schema.LABELER_KINDS))
+        raise UserError(
+            f"labeler kind {kind!r}",
+            where=f"the labeler {name!r}",
+            expected=", ".join(schema.LABELER_KINDS),
+            fix="take one of these",
+        )
     key = content_id("labeler", kind, name, dict(settings))
     return {"id": key, "kind": kind, "name": name, "settings": dict(settings), "created": now}
 

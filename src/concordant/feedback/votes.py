@@ -139,25 +139,37 @@ def flag(reason: str) -> dict[str, Any]:
     return {"type": "flag", "reason": reason}
 
 
+MEND_VOTE = "mend what made this vote; it was not kept"
+
+
+def _unfit(what: str, where: str, expected: str) -> UserError:
+    return UserError(what, where=where, expected=expected, fix=MEND_VOTE)
+
+
+def no_text(where: str) -> UserError:
+    """The error for an edit that neither brings a text nor accepts what was there."""
+    return UserError(
+        "an edit without a text", where=where, expected="the text, or accept", fix="write one, or accept"
+    )
+
+
 def check_payload(payload: Payload, kind: str, completions: Sequence[str], where: str) -> None:
     """Raise UserError unless `payload` answers a task of this kind with these completions."""
     if not isinstance(payload, Mapping):
-        raise UserError(f"a vote that is a {type(payload).__name__}", where=where, expected="an object")
+        raise _unfit(f"a vote that is a {type(payload).__name__}", where, "an object")
     said, wanted = payload.get("type"), ANSWERED_BY.get(kind, kind)
     if said not in (wanted, "skip", "flag") or said not in _KEYS:
-        raise UserError(f"a vote of type {said!r}", where=where, expected=f"{wanted}, skip or flag")
+        raise _unfit(f"a vote of type {said!r}", where, f"{wanted}, skip or flag")
     unknown = sorted(set(payload) - _KEYS[said])
     if unknown:
-        raise UserError(
-            f"unknown key {unknown[0]!r} in a vote", where=where, expected=", ".join(sorted(_KEYS[said]))
-        )
+        raise _unfit(f"unknown key {unknown[0]!r} in a vote", where, ", ".join(sorted(_KEYS[said])))
     try:
         _check_numbers(payload, where)
         if (check := _CHECKS.get(said)) is not None:
             check(payload, completions, where)
     except (TypeError, AttributeError) as error:  # a list where names were expected, and the like
-        raise UserError(
-            f"a {said} vote of a strange form ({error})", where=where, expected=", ".join(sorted(_KEYS[said]))
+        raise _unfit(
+            f"a {said} vote of a strange form ({error})", where, ", ".join(sorted(_KEYS[said]))
         ) from None
 
 
@@ -165,67 +177,61 @@ def _check_numbers(payload: Payload, where: str) -> None:
     for name in ("p", "margin", "weight"):
         value = payload.get(name, 1.0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{name} {value!r}", where=where, expected="a finite number")
+            raise _unfit(f"a vote with {name} {value!r}", where, "a finite number")
     if payload.get("weight", 1.0) < 0:
-        raise UserError(f"weight {payload['weight']!r}", where=where, expected="0 or more")
+        raise _unfit(f"a vote of weight {payload['weight']!r}", where, "0 or more")
 
 
 def _check_pairwise(payload: Payload, completions: Sequence[str], where: str) -> None:
     verdict, winner = payload.get("verdict"), payload.get("winner")
     if verdict not in ("prefer", "tie", "both_bad"):
-        raise UserError(f"verdict {verdict!r}", where=where, expected="prefer, tie or both_bad")
+        raise _unfit(f"a vote with verdict {verdict!r}", where, "prefer, tie or both_bad")
     if (verdict == "prefer") != (winner is not None) or (winner is not None and winner not in completions):
-        raise UserError(
-            f"winner {winner!r} with verdict {verdict!r}",
-            where=where,
-            expected=f"one of {', '.join(completions)} with prefer, none otherwise",
+        raise _unfit(
+            f"a vote with winner {winner!r} and verdict {verdict!r}",
+            where,
+            f"one of {', '.join(completions)} with prefer, none otherwise",
         )
     if payload.get("strength", 0) not in range(MAX_STRENGTH + 1):
-        raise UserError(f"strength {payload['strength']!r}", where=where, expected=f"0 to {MAX_STRENGTH}")
+        raise _unfit(f"a vote of strength {payload['strength']!r}", where, f"0 to {MAX_STRENGTH}")
     if not 0.5 <= payload.get("p", 1.0) <= 1:
-        raise UserError(f"p {payload['p']!r}", where=where, expected="0.5 to 1, how sure the winner is")
+        raise _unfit(f"a vote with p {payload['p']!r}", where, "0.5 to 1, how sure the winner is")
     for name, lean in payload.get("dims", {}).items():
         if isinstance(lean, bool) or lean not in range(-MAX_STRENGTH, MAX_STRENGTH + 1):
-            raise UserError(
-                f"{lean!r} for {name}", where=where, expected=f"-{MAX_STRENGTH} to {MAX_STRENGTH}, whole"
+            raise _unfit(
+                f"a vote with {lean!r} for {name}", where, f"-{MAX_STRENGTH} to {MAX_STRENGTH}, whole"
             )
 
 
 def _check_ranking(payload: Payload, completions: Sequence[str], where: str) -> None:
     ranked = [completion for tier in payload.get("tiers", ()) for completion in tier]
     if sorted(ranked) != sorted(completions):
-        raise UserError(
-            "a ranking that is not of the completions shown", where=where, expected="each of them once"
-        )
+        raise _unfit("a ranking that is not of the completions shown", where, "each of them once")
     strange = set(payload.get("unacceptable", ())) - set(completions)
     if strange:
-        raise UserError(f"unacceptable {sorted(strange)}", where=where, expected="completions of this task")
+        raise _unfit(f"a ranking with unacceptable {sorted(strange)}", where, "completions of this task")
 
 
 def _check_rating(payload: Payload, completions: Sequence[str], where: str) -> None:
     scores = payload.get("scores", {})
     if sorted(scores) != sorted(completions) or not all(scores.values()):
-        raise UserError("a rating that is not of the completions shown", where=where, expected="each of them")
+        raise _unfit("a rating that is not of the completions shown", where, "each of them")
     for given in scores.values():
         for dimension, score in given.items():
             if isinstance(score, bool) or not isinstance(score, int | float) or not WORST <= score <= BEST:
-                raise UserError(
-                    f"a rating of {score!r} for {dimension}", where=where, expected=f"{WORST} to {BEST}"
-                )
+                raise _unfit(f"a rating of {score!r} for {dimension}", where, f"{WORST} to {BEST}")
 
 
 def _check_edit(payload: Payload, completions: Sequence[str], where: str) -> None:
     parent, accepted = payload.get("parent"), payload.get("accept", False)
     if parent not in (completions or (None,)) or (accepted and parent is None):
         expected = f"one of {', '.join(completions)}" if completions else "no parent, as nothing was shown"
-        raise UserError(f"an edit of {parent!r}", where=where, expected=expected)
+        raise _unfit(f"an edit of {parent!r}", where, expected)
     texts = [payload[key] for key in ("text", "completion") if payload.get(key) is not None]
     if accepted and texts:
-        raise UserError(
-            "an edit that keeps the answer and has a text", where=where, expected="one of the two"
-        )
+        raise _unfit("an edit that keeps the answer and has a text", where, "one of the two")
     if not accepted and not (len(texts) == 1 and isinstance(texts[0], str) and texts[0].strip()):
-        raise UserError("an edit without a text", where=where, expected="the text, or accept")
+        raise no_text(where)
 
 
 _CHECKS = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from concordant.config import Config
+from concordant.errors import UserError
 
 
 class EmbeddedConfig(Config):
@@ -65,3 +67,14 @@ class MachineConfig(Config):
     """Precision of matrix products; auto = bfloat16 where the accelerator has it, else float32."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 = measure one against all cores and take the faster."""
+
+
+def check_device_name(name: str) -> None:
+    """Raise UserError unless `name` is one that `MachineConfig.device` takes; whether it is there is another thing."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(
+            f"there is no device {name!r}",
+            where="machine.device",
+            expected="auto, cpu, cuda or cuda:N",
+            fix="set machine.device=auto",
+        )

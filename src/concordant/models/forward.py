@@ -58,6 +58,7 @@ def inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
             kind = type(bare(model)).__name__
             raise UserError(
                 f"rows cannot be packed for a {kind}, which takes no position_ids",
+                where="packing",
                 expected="a model that can be told where a row begins",
                 fix="set packing=false",
             )

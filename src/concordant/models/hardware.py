@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from concordant.errors import UserError
-from concordant.models.config import MachineConfig
+from concordant.models.config import MachineConfig, check_device_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,12 @@ def choose_threads() -> tuple[int, str]:
 
 def _device(name: str) -> torch.device:
     """The device of this name, which has to be there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(
-            f"there is no kind of device called {name!r}",
-            expected="auto, cpu, cuda or cuda:N",
-            fix="set machine.device=auto",
-        ) from None
+    check_device_name(name)
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device {name!r} is not available",
+            where="machine.device",
             expected=f"a CUDA device that PyTorch can use; it finds {torch.cuda.device_count()}",
             fix="set machine.device=cpu, or install a CUDA build of PyTorch",
         )

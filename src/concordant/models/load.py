@@ -42,6 +42,7 @@ def _load(kind: Any, path: str, *, new: str = "", **options: Any) -> Any:
     if missing:
         raise UserError(
             f"the model {path!r} has no weights for {', '.join(missing[:3])}",
+            where=path,
             expected=f"all weights of a {type(model).__name__}",
             fix="check that this is the right kind of model: a language model is not a reward model",
         )
@@ -118,9 +119,10 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
             ).eval()
         except ValueError as error:
             raise UserError(
-                f"no module of this model matches adapter.targets = {config.targets!r}",
-                expected="names of linear modules such as ['q_proj', 'v_proj'], or 'all-linear'",
-                fix=str(error).splitlines()[0],
+                f"no adapter can stand at {config.targets!r}: {str(error).splitlines()[0]}",
+                where="model.adapter.targets",
+                expected="names of linear modules of this model, such as ['q_proj', 'v_proj']",
+                fix="set model.adapter.targets = 'all-linear'",
             ) from error
 
 

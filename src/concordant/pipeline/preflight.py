@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from urllib.parse import urlsplit
 
 from concordant.data.config import Source
 from concordant.data.sources import is_hub_name, read_rows
-from concordant.data.types import Demonstration, Preference, Prompt
+from concordant.data.types import Demonstration, Prompt, check_strength
 from concordant.errors import UserError, located
+from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material
 from concordant.pipeline.recipe import Recipe
@@ -48,13 +48,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_policy(recipe)
     if not recipe.model.path:
         _check_room(recipe, min(recipe.model.length or 2**31, recipe.model.embedded.context))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", recipe.machine.device):
-        raise UserError(
-            f"there is no device {recipe.machine.device!r}",
-            where="machine.device",
-            expected="auto, cpu, cuda or cuda:N",
-            fix="set machine.device=auto",
-        )
+    check_device_name(recipe.machine.device)
 
 
 def _check_model(recipe: Recipe) -> None:
@@ -258,7 +252,7 @@ def _check_votes(recipe: Recipe, material: Material) -> None:
     """Pairs, or prompts that are going to have some, have to be there for training and for validation."""
     preferences = material.preferences()
     for row in preferences:
-        _check_pair(row)
+        check_strength(row.p_chosen, row.margin, row.prompt.where)
     if material.judgements() and not preferences:
         return
     kind = "preferences" if preferences else "prompts"
@@ -287,17 +281,6 @@ def _check_judged(material: Material) -> None:
     mismatches([prompt.id for prompt in asked], where)
 
 
-def _check_pair(row: Preference) -> None:
-    """What the loss refuses, with the line it stands in."""
-    if row.margin and row.p_chosen != 1.0:
-        raise UserError(
-            f"a preference with p_chosen {row.p_chosen:g} and margin {row.margin:g}",
-            where=row.prompt.where,
-            expected="one of the two: each states how strong the preference is",
-            fix="remove p_chosen or margin",
-        )
-
-
 def _some(rows: Sequence[Any], what: str, where: str) -> None:
     if not rows:
         raise UserError(
@@ -312,8 +295,7 @@ def check_machine(recipe: Recipe) -> None:
     """Refuse a device that is not there, before anything is removed or computed."""
     from concordant.models.hardware import probe
 
-    with located("machine.device"):
-        probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
+    probe(recipe.machine.model_copy(update={"threads": recipe.machine.threads or 1}))
 
 
 def check_lengths(

@@ -127,6 +127,7 @@ def _voted(store: Store, recipe: Recipe) -> list[Preference]:
     if not rows:
         raise UserError(
             "there are no preferences that reward models could disagree about",
+            where="the votes of this run",
             expected="votes that prefer one answer",
             fix="take --select random",
         )

@@ -41,6 +41,7 @@ def answered_by_both(
             f"a comparison of {' and '.join(stages)}",
             where="--compare",
             expected=f"two of {', '.join(MODELS)}",
+            fix="name two, such as --compare sft policy",
         )
     done = _finished(run_folder)
     first, second = sorted(stages, key=MODELS.index)

@@ -225,7 +225,12 @@ def function_named(name: str) -> Callable[..., Any]:
             fix="check the name, or set PYTHONPATH to the folder of the module",
         ) from error
     if not callable(found):
-        raise UserError(f"{name!r} is not a function", where="policy.rewards", expected="something to call")
+        raise UserError(
+            f"{name!r} is not a function",
+            where="policy.rewards",
+            expected="something to call, which gives one number for each completion",
+            fix="name the function itself: package.module:function",
+        )
     called: Callable[..., Any] = found
     return called
 

@@ -52,7 +52,9 @@ def checked(found: Tensor | Scores, prompts: Sequence[Prompt], rollout: Rollout)
     if scores.shape != (n,):
         raise UserError(
             f"the reward gave scores of shape {tuple(scores.shape)}",
+            where="Reward.score",
             expected=f"one score for each of the {n} completions, of shape ({n},)",
+            fix="return a tensor of one dimension, in the order of rollout.samples",
         )
     broken = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if broken:

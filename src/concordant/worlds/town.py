@@ -111,7 +111,12 @@ class Town:
             if family not in offered:
                 raise nearest(f"family of the split {split!r}", family, offered, "town")
         if not chosen:
-            raise UserError("no families to draw prompts from", where="town", expected="at least one family")
+            raise UserError(
+                "no families to draw prompts from",
+                where="town",
+                expected="at least one family",
+                fix="give None to draw from all of them",
+            )
         return chosen
 
     def _subjects(self, split: str) -> dict[str, tuple[str, ...]]:

@@ -88,7 +88,10 @@ def _measure(arguments: argparse.Namespace) -> tuple[Template | None, Limit | No
         )
     if arguments.max_length is not None and arguments.max_length < 1:
         raise UserError(
-            f"{arguments.max_length} tokens are no limit", where="--max-length", expected="at least 1"
+            f"{arguments.max_length} tokens are no limit",
+            where="--max-length",
+            expected="at least 1",
+            fix="leave it out where nothing is too long",
         )
     template = Template(load_tokenizer(arguments.tokenizer)) if arguments.tokenizer else None
     limit = Limit(arguments.max_length, arguments.overlong) if arguments.max_length else None

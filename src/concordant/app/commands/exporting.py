@@ -35,6 +35,7 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
             f"{arguments.stage} is a model on the hub; there is nothing of this run to export",
             where=str(source),
             expected="a stage that was trained here",
+            fix="name one with --stage, such as --stage sft",
         )
     results = read_json(arguments.run_folder / "results.json") or {}
     with fresh_folder(destination) as fresh:

@@ -20,9 +20,14 @@ from concordant.pipeline.versus import answered_by_both
 def compare_stages(store: Store, arguments: argparse.Namespace, console: Console) -> str:
     """Make a project of two stages' answers and say what it holds; returns its id."""
     run_folder = Path(arguments.store)
-    for option, value, least in (("prompts", arguments.prompts, 1), ("votes", arguments.votes, 1)):
-        if value is not None and value < least:
-            raise UserError(f"--{option} {value}", where="the command line", expected=f"{least} or more")
+    for option, value in (("prompts", arguments.prompts), ("votes", arguments.votes)):
+        if value is not None and value < 1:
+            raise UserError(
+                f"--{option} {value}",
+                where="the command line",
+                expected="1 or more",
+                fix=f"leave --{option} out",
+            )
     recipe_path, words = recipe_of(run_folder)
     recipe = load_recipe(recipe_path, parse_overrides(words))
     quiet_libraries()

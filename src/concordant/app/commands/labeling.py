@@ -33,7 +33,10 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
     if not arguments.compare and (arguments.prompts or arguments.votes):
         option = "--prompts" if arguments.prompts else "--votes"
         raise UserError(
-            f"{option} without --compare", where="the command line", fix="add --compare sft policy"
+            f"{option} without --compare",
+            where="the command line",
+            expected="two stages whose answers are compared",
+            fix="add --compare sft policy",
         )
     address = store_at(arguments.store)
     host = "0.0.0.0" if arguments.share else "127.0.0.1"

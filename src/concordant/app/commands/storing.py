@@ -50,7 +50,12 @@ def forget(address: str | Path, arguments: argparse.Namespace, console: Console)
     """Erase a person from a store, once it is said twice."""
     name = arguments.labeler
     if not name:
-        raise UserError("nobody is named", where="the command line", expected="--labeler NAME")
+        raise UserError(
+            "nobody is named",
+            where="the command line",
+            expected="the name of a labeler or an account, as the pages show it",
+            fix="add --labeler NAME",
+        )
     with Store.open(address) as store:
         found = find(store, name)
         held = f"{found.votes:,} votes, {found.completions:,} texts and {len(found.accounts)} accounts"

@@ -126,6 +126,7 @@ def _minimum(
     if slope.max(initial=0.0) > _STUCK:
         raise UserError(
             f"the fit of {len(votes.said)} votes did not settle: {done.message}",
+            where="the fit of scores and labelers",
             expected=f"slopes below {_STUCK} per vote, not {slope.max():.2g}",
             fix="look for weights or covariates of very different size",
         )

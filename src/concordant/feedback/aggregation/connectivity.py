@@ -102,6 +102,7 @@ def check_scoreable(found: Connectivity, names: Sequence[str]) -> None:
     if not found.scoreable:
         raise UserError(
             f"not scoreable: {found.reason(names)}",
+            where="the votes of a fit",
             expected="wins and ties that lead from every item to every other",
             fix="compare the items named with the others, or score the groups one by one",
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from concordant.errors import UserError
 from concordant.feedback.aggregation.connectivity import Connectivity, connectivity
+from concordant.feedback.columns import check_columns
 from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import Verdict, verdicts
 
@@ -44,25 +45,19 @@ class Contests:
     prompts: int
 
     def __post_init__(self) -> None:
-        lengths = {len(one) for one in (self.first, self.second, self.said, self.labeler, self.prompt)}
-        lengths |= {len(self.ballot), len(self.weight), len(self.x)}
-        if len(lengths) != 1 or not len(self.first):
-            raise UserError(
-                f"columns of {sorted(lengths)} votes", expected="the same length, one vote or more"
-            )
+        sides = (self.first, self.second, self.said, self.labeler, self.prompt)
+        check_columns(*sides, self.ballot, self.weight, self.x, of="votes")
         if self.x.shape[1:] != (len(COVARIATES),) or not np.isfinite(self.x).all():
-            raise UserError(
-                f"covariates of shape {self.x.shape}", expected=f"finite, (votes, {len(COVARIATES)})"
-            )
+            raise _unfit(f"covariates of shape {self.x.shape}", f"finite, (votes, {len(COVARIATES)})")
         if not np.isin(self.x[:, 0], (0, 1)).all():
-            raise UserError("the first covariate of a vote", expected="1, or 0 where the order is not known")
+            raise _unfit("a first covariate that is no constant", "1, or 0 where the order is not known")
         if (self.weight < 0).any() or not np.isfinite(self.weight).all() or self.weight.sum() <= 0:
-            raise UserError("weights of votes", expected="finite, 0 or more, not all 0")
+            raise _unfit("weights that votes cannot have", "finite, 0 or more, not all 0")
         ranges = ((self.first, self.items), (self.second, self.items), (self.labeler, self.labelers))
         if any(one.min() < 0 or one.max() >= len(names) for one, names in ranges):
-            raise UserError("a vote that names an unknown item or labeler", expected="indices into the names")
+            raise _unfit("a vote that names an unknown item or labeler", "indices into the names")
         if (self.first == self.second).any() or not np.isin(self.said, (FIRST, SECOND, TIE)).all():
-            raise UserError("a vote on one item, or with an unknown verdict", expected="two items; 0, 1 or 2")
+            raise _unfit("a vote on one item, or with an unknown verdict", "two items; 0, 1 or 2")
 
     def counts(self) -> Ints:
         """Votes of each labeler (W): live, however many pairs each has."""
@@ -81,6 +76,12 @@ class Contests:
         turned = np.array([SECOND, FIRST, TIE])[self.said]
         x = self.x * np.array([1.0, -1.0, -1.0])  # whatever is shown first is shown first
         return replace(self, first=self.second, second=self.first, said=turned, x=x)
+
+
+def _unfit(what: str, expected: str) -> UserError:
+    return UserError(
+        what, where="the votes of a fit", expected=expected, fix="take from_live_votes, or mend this column"
+    )
 
 
 def from_arrays(

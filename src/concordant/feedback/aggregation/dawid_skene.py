@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from concordant.errors import UserError
+from concordant.feedback.columns import check_columns
 from concordant.feedback.reading.live_votes import LiveVotes
 from concordant.feedback.votes import verdicts
 
@@ -39,13 +40,14 @@ class PairVotes:
     labelers: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        lengths = {len(one) for one in (self.pair, self.labeler, self.said, self.weight)}
-        if len(lengths) != 1 or not len(self.pair):
-            raise UserError(
-                f"columns of {sorted(lengths)} votes", expected="the same length, one vote or more"
-            )
+        check_columns(self.pair, self.labeler, self.said, self.weight, of="votes")
         if not np.isin(self.said, range(CLASSES)).all() or not (self.weight > 0).all():
-            raise UserError("an unknown verdict or weight in the votes", expected="0, 1 or 2; above 0")
+            raise UserError(
+                "an unknown verdict or weight in the votes",
+                where="the votes on pairs",
+                expected="verdicts 0, 1 or 2; weights above 0",
+                fix="take pair_votes, or mend this column",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,12 @@ def dawid_skene(votes: PairVotes, iterations: int = ITERATIONS) -> Truth:
     A weight is a power in E and a count in M.
     """
     if iterations < 1:
-        raise UserError(f"{iterations} iterations", expected="1 or more")
+        raise UserError(
+            f"{iterations} iterations",
+            where="dawid_skene",
+            expected="1 or more",
+            fix=f"leave iterations out, for {ITERATIONS}",
+        )
     counts = np.zeros((len(votes.pairs), CLASSES))
     np.add.at(counts, (votes.pair, votes.said), votes.weight)
     q = counts / counts.sum(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
-from concordant.errors import UserError
 from concordant.feedback.aggregation.bradley_terry import FLAGGED_BELOW, FLAGGED_FROM, LabelerStanding
 from concordant.feedback.database.queries import audit, known
 from concordant.feedback.database.schema import audit as trail
 from concordant.feedback.database.schema import labeler, labeler_fit
 from concordant.feedback.ids import new_id, now_ms
+from concordant.feedback.missing import no_labeler
 from concordant.feedback.store import Store
 
 FITTED = "fit labelers"  # in the audit trail
@@ -72,7 +72,7 @@ def keep_fit(
         names = [one.labeler for one in standings]
         strangers = sorted(set(names) - known(connection, labeler.c.id, names))
         if strangers:
-            raise UserError(f"no labeler has the id {strangers[0]!r}", expected="labelers of this store")
+            raise no_labeler(strangers[0])
         if rows:
             connection.execute(insert(labeler_fit), rows)
         hidden = len(standings) - len(rows)

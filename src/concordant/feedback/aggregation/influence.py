@@ -72,6 +72,8 @@ def capped(votes: Contests, most: int) -> Contests:
     often then decide no more than the others. Errors: UserError for a cap below 1.
     """
     if most < 1:
-        raise UserError(f"at most {most} votes of a labeler", expected="1 or more")
+        raise UserError(
+            f"at most {most} votes of a labeler", where="--most", expected="1 or more", fix="leave --most out"
+        )
     counts = np.maximum(votes.counts(), 1)
     return replace(votes, weight=votes.weight * np.minimum(1.0, most / counts)[votes.labeler])

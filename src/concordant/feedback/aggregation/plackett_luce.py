@@ -45,7 +45,12 @@ def plackett_luce(rankings: Sequence[Tiers], alpha: float = ALPHA) -> list[Score
     Raises UserError where wins and ties do not lead from every item to every other, or an item stands twice.
     """
     if not alpha > 0:
-        raise UserError(f"alpha {alpha}", expected="above 0: the fit divides by it where nobody lost")
+        raise UserError(
+            f"alpha {alpha}",
+            where="plackett_luce",
+            expected="above 0: the fit divides by it where nobody lost",
+            fix=f"leave alpha out, for {ALPHA}",
+        )
     names = sorted({name for tiers in rankings for name in chain.from_iterable(tiers)})
     number = {name: index for index, name in enumerate(names)}
     known = [_numbered(tiers, number) for tiers in rankings]
@@ -57,6 +62,7 @@ def plackett_luce(rankings: Sequence[Tiers], alpha: float = ALPHA) -> list[Score
     except RuntimeError as error:
         raise UserError(
             f"the fit of {len(known)} rankings did not settle: {error}",
+            where="plackett_luce",
             expected="rankings that determine the scores",
             fix="raise alpha, or compare the items at either end more often",
         ) from error
@@ -69,7 +75,12 @@ def _numbered(tiers: Tiers, number: dict[str, int]) -> list[list[int]]:
     known = [[number[name] for name in tier] for tier in tiers if tier]
     flat = list(chain.from_iterable(known))
     if len(set(flat)) != len(flat) or len(flat) < 2:
-        raise UserError(f"a ranking of {tiers}", expected="two items or more, each of them once")
+        raise UserError(
+            f"a ranking of {tiers}",
+            where="plackett_luce",
+            expected="two items or more, each of them once",
+            fix="leave this ranking out, or mend it",
+        )
     return known
 
 

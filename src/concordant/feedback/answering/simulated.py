@@ -57,10 +57,17 @@ class Traits:
         if not (0 <= self.epsilon <= 0.5 and 0 <= self.epsilon + self.fatigue <= 0.5):
             raise UserError(
                 f"epsilon {self.epsilon} with fatigue {self.fatigue}",
+                where="the traits of a simulated labeler",
                 expected="0 to 0.5 together; at 0.5 a labeler knows nothing",
+                fix="lower one of them",
             )
         if not (self.tau > 0 and self.delta >= 0):
-            raise UserError(f"tau {self.tau}, delta {self.delta}", expected="tau above 0, delta 0 or more")
+            raise UserError(
+                f"tau {self.tau}, delta {self.delta}",
+                where="the traits of a simulated labeler",
+                expected="tau above 0, delta 0 or more",
+                fix="raise the one that is too low",
+            )
 
 
 PRESETS: Mapping[str, Traits] = MappingProxyType(
@@ -81,8 +88,9 @@ def simulated_labelers(name: str, gold: Gold, *, seed: int = 0) -> list[Simulate
         nearest = get_close_matches(name, [*PRESETS, POOL], n=1)
         raise UserError(
             f"no simulated labeler is called {name!r}",
+            where="feedback.labelers",
             expected=", ".join([*PRESETS, POOL]),
-            fix=f"did you mean {nearest[0]!r}?" if nearest else "",
+            fix=f"did you mean {nearest[0]!r}?" if nearest else "take one of these",
         )
     names = list(PRESETS) if name == POOL else [name]
     return [SimulatedLabeler(one, PRESETS[one], gold, seed) for one in names]
@@ -169,5 +177,8 @@ def _payload(kind: str, tiers: Sequence[Sequence[str]]) -> Payload:
     if kind == "ranking":
         return ranking(tiers)
     raise UserError(
-        f"a simulated labeler cannot answer a task of kind {kind!r}", expected="pairwise or ranking"
+        f"a simulated labeler cannot answer a task of kind {kind!r}",
+        where="the task",
+        expected="pairwise or ranking",
+        fix="have people answer it: concordant label",
     )

@@ -12,6 +12,7 @@ from concordant.errors import UserError
 from concordant.feedback.database.queries import chunks, insert_missing
 from concordant.feedback.database.schema import completion, task
 from concordant.feedback.ids import content_id
+from concordant.feedback.votes import no_text
 
 
 def keep_texts(connection: Connection, votes: Sequence[dict[str, Any]]) -> None:
@@ -30,14 +31,13 @@ def keep_texts(connection: Connection, votes: Sequence[dict[str, Any]]) -> None:
     for one in written:
         parent, text = one["payload"].get("parent"), one["payload"].get("text")
         if text is None:
-            raise UserError(
-                "an edit without a text", where=f"task {one['task']}", expected="the text, or accept"
-            )
+            raise no_text(f"task {one['task']}")
         if text == before.get(parent):
             raise UserError(
                 "an edit that changes nothing",
                 where=f"task {one['task']}",
                 expected="another text, or accept where the answer is good as it is",
+                fix="change the text, or accept the answer",
             )
         row = written_row(items[one["task"]], text, parent, one["labeler"], one["task"], one["created"])
         rows.append(row)

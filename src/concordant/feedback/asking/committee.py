@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from concordant.errors import UserError
+from concordant.feedback.columns import check_columns
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,9 +38,7 @@ def committee(
     better; weight_N: what the pair counts; prompts (N): those of one prompt are resampled together.
     Errors: UserError for columns of different length, or none.
     """
-    lengths = {len(features_NH), len(p_N), len(weight_N), len(prompts)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise UserError(f"columns of {sorted(lengths)} pairs", expected="the same length, one pair or more")
+    check_columns(features_NH, p_N, weight_N, prompts, of="pairs")
     numbers: dict[Hashable, int] = {}
     of_N = np.array([numbers.setdefault(one, len(numbers)) for one in prompts])
     scale = float(np.sqrt((features_NH**2).sum(axis=1).mean())) or 1.0

@@ -25,6 +25,7 @@ from concordant.feedback.database import schema
 from concordant.feedback.database.layout import project_row
 from concordant.feedback.database.queries import audit, insert_missing
 from concordant.feedback.ids import content_id
+from concordant.feedback.missing import not_an_answer
 from concordant.feedback.reading.agreement import Rate, rate
 from concordant.feedback.reading.answered import Answered, questions
 from concordant.feedback.store import Store
@@ -96,6 +97,7 @@ def make_known(store: Store, task_id: str, labeler: str, payload: Payload, why: 
                 "this question cannot be one with a known answer",
                 where=f"task {task_id}",
                 expected=f"an answered one of kind {' or '.join(KINDS)}",
+                fix="take another one, or answer it first",
             )
         decide(connection, task_id, labeler, payload, why, store.now())
         member = schema.task_completion.c
@@ -115,7 +117,12 @@ def withdraw(store: Store, task_id: str, labeler: str | None = None) -> None:
     with store.writing() as connection:
         found = select(gold.c.task).where(gold.c.task == task_id, ~gold.c.feedback_shown)
         if connection.scalar(found) is None:
-            raise UserError("this is no question with a known answer", where=f"task {task_id}")
+            raise UserError(
+                "this is no question with a known answer",
+                where=f"task {task_id}",
+                expected="one that the page of known answers shows",
+                fix="load the page again: somebody else may have withdrawn it",
+            )
         connection.execute(update(task).where(task.c.id == task_id).values(state="cancelled"))
         audit(connection, "withdraw", "known answer", {"task": task_id}, store.now(), labeler=labeler)
 
@@ -126,7 +133,12 @@ def _best(payload: Payload) -> str:
         return str(payload["winner"])
     if payload["type"] == "ranking" and len(payload["tiers"][0]) == 1:
         return str(payload["tiers"][0][0])
-    raise UserError("no single answer is the best", where="the known answer", expected="one that is better")
+    raise UserError(
+        "no single answer is the best",
+        where="the known answer",
+        expected="one that is better than all others",
+        fix="choose one, or take another question",
+    )
 
 
 def _ask_everybody(
@@ -142,14 +154,19 @@ def _ask_everybody(
     origin: str | None = None,
 ) -> str:
     if better not in group:
-        raise UserError(f"{better} is not among the answers", expected=", ".join(group))
+        raise not_an_answer(better, group, "the known answer")
     row = project_row(beside(project), f"known answers for {project}", now, "practice")
     insert_missing(connection, schema.project, [row | {"settings": {KNOWN_FOR: project}}])
     kind = "pairwise" if len(group) == 2 else "ranking"
     shared = {"kind": kind, "need": EVERYBODY, "priority": 0.0, "policy": {}, "project": row["id"]}
     (key,) = write_tasks(connection, [group], shared, rubric, now).ids
     if key is None:
-        raise UserError("these answers are the same text", where="the known answer", expected="a better one")
+        raise UserError(
+            "these answers are the same text",
+            where="the known answer",
+            expected="different answers, one of them better",
+            fix="take another question",
+        )
     connection.execute(delete(schema.gold).where(schema.gold.c.task == key))
     known = {"task": key, "tolerance": 0.0, "feedback_shown": False, "explanation": why}
     expected = {"better": better} | ({"origin": origin} if origin else {})

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
-from concordant.errors import UserError
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import insert_missing
+from concordant.feedback.missing import not_an_answer
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, verdicts
 
@@ -80,9 +80,7 @@ def add_gold(store: Store, task: str, better: str, why: str, *, told: bool = Fal
         mine = schema.task_completion.c
         members = set(connection.scalars(select(mine.completion).where(mine.task == task)))
         if better not in members:
-            raise UserError(
-                f"{better} is not an answer of task {task}", expected=", ".join(sorted(members)) or "a task"
-            )
+            raise not_an_answer(better, sorted(members), f"task {task}")
         row = {
             "task": task,
             "expected": {"better": better},

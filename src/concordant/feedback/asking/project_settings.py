@@ -15,6 +15,7 @@ from concordant.feedback.asking.overlap import settle
 from concordant.feedback.config import ProjectConfig
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import audit, chunks
+from concordant.feedback.missing import no_project
 from concordant.feedback.store import Store
 
 
@@ -29,7 +30,7 @@ def read_config(store: Store, project: str) -> ProjectConfig:
     with store.reading() as connection:
         settings = connection.scalar(select(table.settings).where(table.id == project))
     if settings is None:
-        raise UserError("there is no such project", where=project)
+        raise no_project(project)
     return config_of(settings)
 
 
@@ -43,7 +44,7 @@ def configure(store: Store, project: str, changes: Mapping[str, Any], labeler: s
     with store.writing() as connection:
         settings = connection.scalar(select(table.c.settings).where(table.c.id == project).with_for_update())
         if settings is None:
-            raise UserError("there is no such project", where=project)
+            raise no_project(project)
         before = config_of(settings).model_dump()
         after = checked({**before, **changes})
         new = {name: value for name, value in after.items() if value != before[name]}
@@ -65,13 +66,19 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise UserError(f"{name}: {first['msg']}", where="settings of a project") from None
+        raise UserError(
+            f"a setting {name or 'of a project'} that does not fit",
+            where="settings of a project",
+            expected=first["msg"],
+            fix="change it, or leave it out",
+        ) from None
     votes, most = found["votes"], found["most_votes"]
     if most and votes and most < votes:
         raise UserError(
             f"at most {most} votes, but {votes} each",
             where="settings of a project",
-            expected="most_votes >= votes",
+            expected="most_votes of as many as votes, or more",
+            fix="raise the one or lower the other",
         )
     return found
 

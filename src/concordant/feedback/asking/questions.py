@@ -32,7 +32,12 @@ def ask_more(
     the answers to a prompt the one that the votes like best is to be edited, and all are to be rated.
     """
     if kind not in ASKED_MORE:
-        raise UserError(f"asking for more of kind {kind!r}", expected=", ".join(ASKED_MORE))
+        raise UserError(
+            f"asking for more of kind {kind!r}",
+            where="ask_more",
+            expected=", ".join(ASKED_MORE),
+            fix="take one of these; create_tasks asks people to compare",
+        )
     with store.reading() as connection:
         there = task.c.project == project
         known = set(connection.scalars(select(task.c.item).where(there, task.c.kind == kind)))

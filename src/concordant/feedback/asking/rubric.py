@@ -81,10 +81,20 @@ def read_rubric(path: Path, kind: str = "pairwise") -> dict[str, Any]:
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"this rubric cannot be read: {error}", where=str(path), expected=EXPECTED) from error
+        raise UserError(
+            f"this rubric cannot be read: {error}",
+            where=str(path),
+            expected=EXPECTED,
+            fix="begin with what `concordant feedback rubric` prints",
+        ) from error
     strange = sorted(said.keys() - {"question", "asked", "dimensions"})
     if strange:
-        raise UserError(f"unknown key {strange[0]!r} in a rubric", where=str(path), expected=EXPECTED)
+        raise UserError(
+            f"unknown key {strange[0]!r} in a rubric",
+            where=str(path),
+            expected=EXPECTED,
+            fix="remove it, or write it as one of these",
+        )
     question, asked = said.get("question", QUESTIONS[kind]), said.get("asked", "optional")
     meanings = said.get("dimensions", {name: MEANINGS[name] for name in DEFAULT_RUBRIC["dimensions"]})
     _check(isinstance(question, str) and question.strip(), "question", question, "a sentence", path)
@@ -106,7 +116,12 @@ MOST = 12  # dimensions; more than a labeler keeps in mind
 
 def _check(right: Any, key: str, found: Any, expected: str, path: Path) -> None:
     if not right:
-        raise UserError(f"{key} = {found!r} in a rubric", where=str(path), expected=expected)
+        raise UserError(
+            f"{key} = {found!r} in a rubric",
+            where=str(path),
+            expected=expected,
+            fix=f"change {key}, or leave it out",
+        )
 
 
 def written_out(rubric: Mapping[str, Any]) -> str:
@@ -148,5 +163,8 @@ def check_dimensions(connection: Connection, votes: Iterable[Mapping[str, Any]])
         if strange:
             expected = ", ".join(sorted(known[one["rubric_version"]]))
             raise UserError(
-                f"no dimension is called {strange[0]!r}", where=f"task {one['task']}", expected=expected
+                f"no dimension is called {strange[0]!r}",
+                where=f"task {one['task']}",
+                expected=expected,
+                fix="take a dimension that the task asks for; the vote was not kept",
             )

@@ -44,11 +44,17 @@ class Candidates:
     def __post_init__(self) -> None:
         if self.gaps_MN.ndim != 2 or not np.isfinite(self.gaps_MN).all():
             raise UserError(
-                f"score differences of shape {self.gaps_MN.shape}", expected="(models, pairs), all finite"
+                f"score differences of shape {self.gaps_MN.shape}",
+                where="Candidates.gaps_MN",
+                expected="(models, pairs), all finite",
+                fix="give a row for each model, and leave out pairs that have no score",
             )
         if self.features_NH is not None and len(self.features_NH) != self.gaps_MN.shape[1]:
             raise UserError(
-                f"{len(self.features_NH)} features for {self.gaps_MN.shape[1]} pairs", expected="one each"
+                f"{len(self.features_NH)} features for {self.gaps_MN.shape[1]} pairs",
+                where="Candidates.features_NH",
+                expected="one row for each pair",
+                fix="take both from the same pairs",
             )
 
 
@@ -62,7 +68,12 @@ def choose(
     is the chance of either. Errors: UserError for an unknown selector, or one that needs what the candidates lack.
     """
     if selector not in get_args(Selector):
-        raise UserError(f"a selector {selector!r}", expected=", ".join(get_args(Selector)))
+        raise UserError(
+            f"a selector {selector!r}",
+            where="choose",
+            expected=", ".join(get_args(Selector)),
+            fix="take one of these",
+        )
     size = candidates.gaps_MN.shape[1]
     n = min(n, size)
     if not n:
@@ -107,7 +118,12 @@ def uncertainty(candidates: Candidates) -> Floats:
 def disagreement(candidates: Candidates) -> Floats:
     """Variance of the probability over several reward models, (N,): largest where they contradict each other."""
     if len(candidates.gaps_MN) < 2:
-        raise UserError("disagreement of one reward model", expected="two or more", fix="use uncertainty")
+        raise UserError(
+            "disagreement of one reward model",
+            where="the candidates",
+            expected="scores of two models or more",
+            fix="use uncertainty",
+        )
     return np.asarray(expit(candidates.gaps_MN).var(axis=0))
 
 
@@ -172,7 +188,10 @@ def _directions(candidates: Candidates, selector: str) -> Floats:
     phi_NH = candidates.features_NH
     if phi_NH is None:
         raise UserError(
-            f"{selector} without hidden states", expected="features of the pairs", fix="use uncertainty"
+            f"{selector} without hidden states",
+            where="the candidates",
+            expected="features of the pairs",
+            fix="use uncertainty",
         )
     return np.asarray(phi_NH / (np.sqrt((phi_NH**2).sum(axis=1).mean()) or 1.0))
 

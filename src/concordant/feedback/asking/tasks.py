@@ -45,7 +45,12 @@ def write_tasks(
     """
     kind = shared["kind"]
     if kind not in _LEAST:
-        raise UserError(f"tasks of kind {kind!r} with completions", expected=", ".join(_LEAST))
+        raise UserError(
+            f"tasks of kind {kind!r} with completions",
+            where="create_tasks",
+            expected=", ".join(_LEAST),
+            fix="take one of these; ask_more asks for answers to a prompt that has none",
+        )
     serialise(connection, "tasks")
     rubric_id = _add_rubric(connection, rubric, now)
     drafts: dict[str, Draft] = {}
@@ -152,11 +157,21 @@ def _distinct(
         first_with: dict[str, str] = {}
         for key in group:
             if key not in facts:
-                raise UserError(f"no completion has the id {key}", fix="keep it with add_completions first")
+                raise UserError(
+                    f"no completion has the id {key}",
+                    where="a group of completions",
+                    expected="completions of this store",
+                    fix="keep it with add_completions first",
+                )
             first_with.setdefault(facts[key][1], key)
         items = {facts[key][0] for key in group}
         if len(items) != 1:
-            raise UserError(f"a group of completions to {len(items)} prompts", expected="to one prompt")
+            raise UserError(
+                f"a group of completions to {len(items)} prompts",
+                where="a group of completions",
+                expected="one completion or more, all of them to one prompt",
+                fix="make a group for each prompt",
+            )
         yield items.pop(), list(first_with.values()), len(group) - len(first_with)
 
 
@@ -165,6 +180,7 @@ def _check_size(kind: str, group: Sequence[str]) -> None:
     if len(group) > most:
         raise UserError(
             f"a {kind} task of {len(group)} completions",
-            expected=f"{most}",
+            where="a group of completions",
+            expected=f"at most {most}",
             fix="use kind ranking" if kind == "pairwise" else "make a task of each",
         )

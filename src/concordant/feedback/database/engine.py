@@ -38,15 +38,19 @@ def address_of(address: str | Path) -> URL:
     try:
         url = make_url(address)
     except ArgumentError as error:
-        raise UserError("this is not a database address", where=address, expected=EXPECTED) from error
+        raise _no_place("this is not a database address", address) from error
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "postgresql":
         if url.database in (None, ""):
-            raise UserError("this address names no database", where=shown, expected=EXPECTED)
+            raise _no_place("this address names no database", shown)
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-        raise UserError("the feedback store cannot live here", where=shown, expected=EXPECTED)
+        raise _no_place("the feedback store cannot live here", shown)
     return url
+
+
+def _no_place(what: str, where: str) -> UserError:
+    return UserError(what, where=where, expected=EXPECTED, fix="give an address of this form, or a file name")
 
 
 def place(engine: Engine) -> str:
@@ -64,7 +68,12 @@ def connect(address: str | Path, durability: Durability = "normal") -> Engine:
     PostgreSQL. Errors: UserError for an address that cannot hold a store, such as a file on a network share.
     """
     if durability not in get_args(Durability):
-        raise UserError(f"a durability {durability!r}", expected=", ".join(get_args(Durability)))
+        raise UserError(
+            f"a durability {durability!r}",
+            where="the feedback store",
+            expected=", ".join(get_args(Durability)),
+            fix="take full where a vote has to survive a power cut, else normal",
+        )
     url = address_of(address)
     if url.get_backend_name() == "sqlite":
         _refuse_network(Path(str(url.database)))
@@ -173,8 +182,10 @@ def _settings(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA busy_timeout=5000")
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
         raise UserError(
             "this file system cannot hold the feedback store",
+            where=path,
             expected=f"write-ahead logging, but SQLite chose journal mode {mode!r}",
             fix="put the run on a local disk, not a network share",
         )
@@ -217,14 +228,14 @@ def database_errors(engine: Engine) -> Iterator[None]:
         yield
     except DatabaseError as error:
         said = str(error.orig)
-        for sign, expected, fix in _FAILURES:
+        for sign, expected, fix in FAILURES:
             if sign in said:
                 what = f"the feedback store: {said.strip().splitlines()[0]}"
                 raise UserError(what, where=place(engine), expected=expected, fix=fix) from error
         raise
 
 
-_FAILURES = (
+FAILURES = (  # what the database says, what was expected, what to do
     ("database is locked", "a free turn within five seconds", "stop the other process that holds the file"),
     (
         "disk is full",

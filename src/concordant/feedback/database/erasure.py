@@ -66,6 +66,7 @@ def _find(connection: Connection, name: str) -> Found:
             f"there is no person called {name!r}",
             where="the store",
             expected="the name of a labeler or an account, as the pages show it",
+            fix="look it up on the page People, capitals included",
         )
     accounts = connection.scalars(select(account.id).where(account.labeler.in_(known)))
     voted = select(func.count()).select_from(schema.vote).where(vote.labeler.in_(known))

@@ -185,15 +185,22 @@ def _existing(address: str | Path) -> Engine:
     """An engine on a store that is there."""
     engine = connect(address)
     if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
-        raise UserError(
-            "there is no feedback store", where=place(engine), expected="the feedback.sqlite of a run"
-        )
+        raise _no_store(engine)
     return engine
 
 
 def _refuse_empty(connection: Connection, engine: Engine) -> None:
     if layout_of(connection) is None:
-        raise UserError("there is no feedback store", where=place(engine), expected="one that a run has made")
+        raise _no_store(engine)
+
+
+def _no_store(engine: Engine) -> UserError:
+    return UserError(
+        "there is no feedback store",
+        where=place(engine),
+        expected="the feedback.sqlite of a run, or a database that a run has filled",
+        fix="check the name",
+    )
 
 
 def _refuse_existing(target: Path) -> None:

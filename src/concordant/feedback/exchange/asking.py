@@ -22,6 +22,7 @@ from concordant.feedback.database import schema
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.database.queries import chunks
 from concordant.feedback.exchange.questions import OpenQuestion, QuestionsRead
+from concordant.feedback.names import checked_name
 from concordant.feedback.store import Store
 
 PURPOSES = ("training", "evaluation")  # what people may be asked for
@@ -125,11 +126,14 @@ def _alike(one: OpenQuestion) -> Problem | None:
 
 def _project(store: Store, request: Request) -> tuple[str, ProjectConfig]:
     """The project asked for, and what holds for these questions."""
-    table, name = schema.project.c, request.project.strip()
+    table, name = schema.project.c, checked_name(request.project, "a project")
     if request.purpose not in PURPOSES:
-        raise UserError(f"questions for {request.purpose!r}", expected=" or ".join(PURPOSES))
-    if not 1 <= len(name) <= 80 or "\x00" in name:
-        raise UserError("a name of no use", where="the project", expected="1 to 80 characters")
+        raise UserError(
+            f"questions for {request.purpose!r}",
+            where="the project",
+            expected=" or ".join(PURPOSES),
+            fix="take training where a run is to learn from the votes, else evaluation",
+        )
     wanted = {"votes": request.votes, "most_votes": request.most_votes}
     given = {key: value for key, value in wanted.items() if value is not None}
     checked(given)

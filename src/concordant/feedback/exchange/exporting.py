@@ -87,7 +87,9 @@ def json_lines(store: Store, settings: Settings) -> Iterator[str]:
     if first is None:
         raise UserError(
             f"the view {settings.view} has no rows yet",
+            where="the votes of this store",
             expected="at least one vote of the kind it is made from",
+            fix="choose another view, or wait for votes",
         )
     return chain((first,), lines)
 
@@ -96,8 +98,10 @@ def _check(out: Path, file: File, settings: Settings) -> None:
     if file not in WRITERS or settings.view not in VIEWS or settings.layout not in LAYOUTS:
         raise UserError(
             f"an export of {settings.view} as {file}, layout {settings.layout}",
+            where=str(out),
             expected=f"a view of {', '.join(VIEWS)}; a file of {', '.join(WRITERS)}; a layout of "
             + ", ".join(LAYOUTS),
+            fix="take one of each",
         )
     if settings.view == "votes" and file != "jsonl":
         raise UserError(

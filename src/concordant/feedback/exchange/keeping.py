@@ -22,7 +22,7 @@ from concordant.feedback.database.schema import completion, event_table, gold, t
 from concordant.feedback.exchange.ballots import BESIDES, Answer, Ballot
 from concordant.feedback.ids import content_id, now_ms
 from concordant.feedback.store import Store
-from concordant.feedback.votes import Payload, check_payload
+from concordant.feedback.votes import MEND_VOTE, Payload, check_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,12 @@ def _payload(draft: _Draft, labeler: str) -> Payload:
     try:
         payload = with_ids(ballot.payload, ids)
     except (TypeError, AttributeError) as error:  # a list where a name was expected, and the like
-        raise UserError(f"a vote of a strange form ({error})", expected="names of its answers") from None
+        raise UserError(
+            f"a vote of a strange form ({error})",
+            where=ballot.where,
+            expected="names of its answers",
+            fix=MEND_VOTE,
+        ) from None
     if payload["type"] != "retract":
         check_payload(payload, ballot.question.kind, list(draft.ids.values()), ballot.where)
     _check_written(ballot, payload, ids)
@@ -259,6 +264,7 @@ def _check_written(ballot: Ballot, payload: Payload, ids: Mapping[str, str]) -> 
             "what was written does not stand beside its vote",
             where=ballot.where,
             expected="the text it names",
+            fix=MEND_VOTE,
         )
 
 

@@ -105,6 +105,7 @@ def read_questions(source: str, *, root: Path | None = None) -> QuestionsRead:
                 raise UserError(
                     f"{source} has more than {MOST_ROWS:,} rows",
                     where=row.where,
+                    expected=f"{MOST_ROWS:,} rows or fewer",
                     fix="ask them in several files",
                 )
             yield row

@@ -227,7 +227,7 @@ def krippendorff_alpha(
     kept = np.isfinite(table).sum(axis=1) > 1
     groups = np.arange(len(table)) if clusters is None else np.asarray(clusters)
     if len(groups) != len(table):
-        raise UserError(f"{len(groups)} clusters for {len(table)} units", expected="one for each unit")
+        raise _unfit(f"{len(groups)} clusters for {len(table)} units", "one cluster for each unit")
     if not kept.any():
         return Alpha(math.nan, math.nan, math.nan, 0, 0)
     found = alpha(DataFrame(table[kept].T), distance)
@@ -274,7 +274,7 @@ def cohen_kappa(a: Sequence[int], b: Sequence[int], *, weighted: bool = False) -
     70, 1968). nan where both say the same one thing throughout: then there is no chance to correct for.
     """
     if len(a) != len(b) or not len(a):
-        raise UserError(f"{len(a)} and {len(b)} labels", expected="as many of each, one or more")
+        raise _unfit(f"{len(a)} and {len(b)} labels", "as many of each, one or more")
     values, codes = np.unique([list(a), list(b)], return_inverse=True)
     k = len(values)
     first, second = codes.reshape(2, -1)
@@ -293,7 +293,7 @@ def fleiss_kappa(labels: Floats) -> float:
     """
     table = _table(labels)
     if not np.isfinite(table).all() or table.shape[1] < 2:
-        raise UserError(f"labels of shape {table.shape}", expected="two labelers or more and no gaps")
+        raise _unfit(f"labels of shape {table.shape}", "two labelers or more and no gaps")
     counts = np.stack([(table == value).sum(axis=1) for value in np.unique(table)], axis=1)
     n = table.shape[1]
     observed = float((counts * (counts - 1)).sum(axis=1).mean()) / (n * (n - 1))
@@ -311,5 +311,11 @@ def unanimous(labels: Floats) -> Rate:
 def _table(labels: Floats) -> Floats:
     table = np.asarray(labels, dtype=np.float64)
     if table.ndim != 2 or not table.size:
-        raise UserError(f"labels of shape {table.shape}", expected="(units, labelers)")
+        raise _unfit(f"labels of shape {table.shape}", "(units, labelers), one of each or more")
     return table
+
+
+def _unfit(what: str, expected: str) -> UserError:
+    return UserError(
+        what, where="labels of the same units", expected=expected, fix="give a row for each unit"
+    )

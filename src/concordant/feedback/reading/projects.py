@@ -14,6 +14,7 @@ from concordant.feedback.answering.leasing import of_project
 from concordant.feedback.answering.statements import LIVE
 from concordant.feedback.asking.known import beside
 from concordant.feedback.database import schema
+from concordant.feedback.missing import no_project
 from concordant.feedback.store import Store
 from concordant.feedback.votes import VERDICT_TYPES
 
@@ -62,7 +63,7 @@ def project_of(store: Store, key: str) -> Project:
     with store.reading() as connection:
         row = connection.execute(select(schema.project).where(schema.project.c.id == key)).one_or_none()
     if row is None or key not in counts:
-        raise UserError("there is no such project", where=key, expected="one of those on the first page")
+        raise no_project(key)
     return _project(row, counts[key])
 
 

@@ -147,7 +147,12 @@ def result(store: Store, project: str) -> Result:
     with store.reading() as connection:
         settings = connection.scalar(select(schema.project.c.settings).where(schema.project.c.id == project))
         if not is_versus(settings or {}):
-            raise UserError("this project compares no two models", where=project)
+            raise UserError(
+                "this project compares no two models",
+                where=project,
+                expected="a project made by concordant label RUN --compare",
+                fix="concordant label RUN --compare sft policy",
+            )
         assert settings is not None
         tasks, maker = _compared(connection, project, settings[KEY])
     first, second = settings[KEY]["stages"]

@@ -63,7 +63,10 @@ def preferences_of(live: LiveVotes, mode: Mode = "each", ties: Ties = "drop") ->
     """The view of these votes alone; see `view_preferences`."""
     if mode not in get_args(Mode) or ties not in ("drop", "half"):
         raise UserError(
-            f"a view with mode {mode!r}, ties {ties!r}", expected=f"{', '.join(get_args(Mode))}; drop or half"
+            f"a view with mode {mode!r}, ties {ties!r}",
+            where="the view of preferences",
+            expected=f"{', '.join(get_args(Mode))}; drop or half",
+            fix="take one of each",
         )
     modes = {"each": _each, "majority": _majority, "posterior": _posterior}
     stated = chain(modes[mode](live.deciding), _revised(live.deciding))
