@@ -31,6 +31,7 @@ from concordant.feedback.aggregation.likelihood import Parameters, objective, sl
 from concordant.feedback.answering.simulated import Traits
 from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
 from concordant.feedback.votes import both_bad, prefer, ranking, tie
+from telling import tells
 
 # The equation.
 
@@ -404,3 +405,32 @@ def test_clusters_widen_the_intervals() -> None:
 
 def _width(board: list[Place]) -> float:
     return float(np.mean([place.score.high - place.score.low for place in board]))
+
+
+def test_columns_of_votes_that_do_not_fit() -> None:
+    votes = from_arrays([0, 1], [1, 0], [0, 1])
+    with tells(
+        "columns of [1, 2] votes", where="a fit", expected="the same length", fix="one entry for each"
+    ):
+        replace(votes, said=votes.said[:1])
+    for column, what, expected in (
+        ({"x": votes.x[:, :2]}, "covariates of shape (2, 2)", "finite, (votes, 3)"),
+        ({"x": votes.x * 2}, "a first covariate that is no constant", "1, or 0"),
+        ({"weight": votes.weight * 0}, "weights that votes cannot have", "not all 0"),
+        ({"labeler": votes.labeler + 1}, "unknown item or labeler", "indices into the names"),
+        ({"second": votes.first}, "a vote on one item", "two items"),
+    ):
+        with tells(what, where="the votes of a fit", expected=expected, fix="from_live_votes"):
+            replace(votes, **column)
+
+
+def test_a_fit_that_does_not_settle_says_so() -> None:
+    """A covariate in other units, a million times as large as the constant."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 4, 200)
+    x = np.stack([np.ones(200), rng.normal(size=200) * 1e6, rng.normal(size=200)], axis=1)
+    votes = from_arrays(first, (first + 1) % 4, rng.integers(0, 3, 200), x=x)
+    with tells(
+        "the fit of 200 votes did not settle", where="the fit", expected="slopes", fix="different size"
+    ):
+        fit_board(votes)

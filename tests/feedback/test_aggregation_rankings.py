@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from concordant.errors import UserError
 from concordant.feedback.aggregation.plackett_luce import plackett_luce
+from telling import tells
 
 
 def drawn(scores: np.ndarray, n: int, k: int, seed: int, delta: float = 0.0) -> list[list[list[str]]]:
@@ -131,3 +132,10 @@ def test_scores_order_as_the_planted_with_many_ties() -> None:
     scores = np.linspace(-1.5, 1.5, 8)
     found = by_name(drawn(scores, 120, 5, 5, delta=0.7))
     assert spearmanr([found[f"i{i}"] for i in range(8)], scores).statistic > 0.9
+
+
+def test_a_chain_too_long_to_be_scored_says_so() -> None:
+    """121 items of which each lost to the one before it 50 times, and the first once to the last."""
+    chain = [[[f"i{i}"], [f"i{i + 1}"]] for i in range(120)] * 50
+    with tells("did not settle", where="plackett_luce", expected="determine the scores", fix="raise alpha"):
+        plackett_luce([*chain, [["i120"], ["i0"]]])

@@ -17,6 +17,7 @@ from concordant.feedback.asking.selection import (
     most_informative,
     uncertainty,
 )
+from telling import tells
 
 
 def candidates(n: int = 40, models: int = 3, seed: int = 0) -> Candidates:
@@ -176,3 +177,8 @@ def test_what_is_missing_is_said() -> None:
             choose(one, 2, selector)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="finite"):
         Candidates(np.array([[np.nan]]))
+
+
+def test_features_of_other_pairs_are_refused() -> None:
+    with tells("2 features for 3 pairs", where="features_NH", expected="one row for each", fix="same pairs"):
+        Candidates(np.zeros((1, 3)), np.zeros((2, 4)))

@@ -27,6 +27,7 @@ from concordant.feedback.reading.live_votes import LiveVote, LiveVotes, read_liv
 from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Comparison, Vote, verdicts
+from telling import tells
 
 PRODUCER = {"policy": "sft", "seed": 0}
 
@@ -333,3 +334,18 @@ def test_a_pool_shares_the_work(tmp_path: Path) -> None:
     per_labeler = [sum(one.labeler == who for one in live.votes) for who in {v.labeler for v in live.votes}]
     assert len(per_labeler) == 5
     assert all(abs(n - 100) < 3.5 * math.sqrt(500 * 0.2 * 0.8) for n in per_labeler)
+
+
+def test_labelers_that_cannot_be() -> None:
+    with tells("epsilon 0.4 with fatigue 0.2", where="traits", expected="0 to 0.5", fix="lower"):
+        Traits(epsilon=0.4, fatigue=0.2)
+    for traits in ({"tau": 0.0}, {"delta": -1.0}):
+        with tells("tau 0", where="traits", expected="tau above 0, delta 0 or more", fix="raise"):
+            Traits(**traits)
+    with tells("called 'carefull'", where="feedback.labelers", expected="careful, ", fix="'careful'"):
+        simulated_labelers("carefull", gold)
+    with tells("called 'zzz'", where="feedback.labelers", expected="careful, ", fix="take one of these"):
+        simulated_labelers("zzz", gold)
+    (labeler,) = simulated_labelers("careful", gold)
+    with tells("of kind 'rating'", where="the task", expected="pairwise or ranking", fix="people"):
+        labeler.label([comparison(0, ["g=1", "g=0"], "rating")])

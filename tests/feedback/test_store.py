@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from clocks import Clock
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.answering.leasing import LEASE_MS
+from concordant.feedback.database import engine
 from concordant.feedback.database.schema import labeler_fit, vote
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Submission, Vote, both_bad, prefer, ranking, skip
+from telling import tells
 
 PRODUCER = {"policy": "sft", "seed": 0}
 
@@ -401,3 +406,64 @@ def test_many_writers_at_once(store: Store) -> None:
     assert not failures
     assert store.counts()["votes"] == 60
     assert all(state(store, task) == (3, "done") for task in tasks)
+
+
+def test_an_address_that_is_none() -> None:
+    for address in ("postgresql:/host/x://", "postgresql://u@host:port/db", "postgresql://u@[::1/db"):
+        with tells(
+            "not a database address", where=address, expected="postgresql+psycopg://", fix="file name"
+        ):
+            Store.open(address)
+
+
+def test_sqlite_is_spoken_to_by_the_driver_that_is_here(tmp_path: Path) -> None:
+    with Store.open(f"sqlite+another:///{tmp_path}/feedback.sqlite") as store:
+        assert store.counts()["votes"] == 0
+
+
+def test_postgresql_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with tells("the driver for PostgreSQL", where="host/db", expected="psycopg", fix="concordant[postgres]"):
+        Store.open("postgresql://user:secret@host/db")
+
+
+def test_a_file_system_without_shared_memory(tmp_path: Path) -> None:
+    """SQLite then keeps another journal mode than it was asked for."""
+    path = str(tmp_path / "feedback.sqlite")
+    with (
+        closing(sqlite3.connect(f"file:{path}?vfs=unix-dotfile", uri=True)) as connection,
+        tells("this file system cannot hold", where=path, expected="mode 'delete'", fix="local disk"),
+    ):
+        engine._settings(connection, None)
+
+
+@pytest.mark.parametrize(("said", "expected", "fix"), engine.FAILURES)
+def test_what_a_database_says_is_told_with_what_to_do(
+    tmp_path: Path, said: str, expected: str, fix: str
+) -> None:
+    path = str(tmp_path / "feedback.sqlite")
+    with (
+        tells(f"the feedback store: FATAL: {said}", where=path, expected=expected, fix=fix),
+        engine.database_errors(engine.connect(path)),
+    ):
+        raise OperationalError("SELECT 1", {}, Exception(f"FATAL: {said}\nand more"))
+
+
+def test_other_errors_of_a_database_are_defects_and_pass(tmp_path: Path) -> None:
+    with pytest.raises(OperationalError), engine.database_errors(engine.connect(tmp_path / "x.sqlite")):
+        raise OperationalError("SELECT 1", {}, Exception("no such column"))
+
+
+def test_what_the_store_does_not_know_is_said(store: Store) -> None:
+    with tells("a project for 'fun'", where="'mine'", expected="training, evaluation", fix="one of these"):
+        store.add_project("mine", "fun")
+    with tells("labeler kind 'cat'", where="'tom'", expected="human, simulated", fix="one of these"):
+        store.add_labeler("tom", "cat")
+    with tells("no labeler has the id 'x'", where="labelers", expected="add_labeler", fix="register it"):
+        store.lease_many("x", 1)
+    with tells("no task has the id x", where="tasks", expected="lease", fix="ask for a lease"):
+        store.project_of_task("x")
+    with tells("no vote has the id x", where="votes", expected="receipt", fix="id that came back"):
+        store.task_of("x")
+    with tells("no live vote has the id x", where="votes", expected="not superseded", fix="load the page"):
+        store.retract("x")

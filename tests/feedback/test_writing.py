@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
+from concordant.feedback.asking.questions import ask_more
 from concordant.feedback.asking.rubric import (
     DEFAULT_RUBRIC,
     asked_of,
@@ -30,6 +31,7 @@ from concordant.feedback.reading.standing import standing
 from concordant.feedback.reading.views import demonstrations, judgements, preferences, view_preferences
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, Receipt, Vote, accept, edit, prefer, ranking, rating, tie
+from telling import tells
 
 PROMPT = Prompt.user("Where is the mill?")
 
@@ -457,3 +459,11 @@ def test_a_rubric_with_characters_that_do_not_show_is_read_as_written(tmp_path: 
     }
     (tmp_path / "rubric.toml").write_text(written_out(rubric), encoding="utf-8")
     assert read_rubric(tmp_path / "rubric.toml") == rubric
+
+
+def test_people_are_not_asked_for_more_of_what_only_groups_are_asked(tmp_path: Path) -> None:
+    with (
+        Store.open(tmp_path / "feedback.sqlite") as store,
+        tells("kind 'pairwise'", where="ask_more", expected="edit, rating", fix="create_tasks"),
+    ):
+        ask_more(store, "pairwise", 1)

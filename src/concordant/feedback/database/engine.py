@@ -37,7 +37,7 @@ def address_of(address: str | Path) -> URL:
         return URL.create("sqlite", database=str(address))
     try:
         url = make_url(address)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise _no_place("this is not a database address", address) from error
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "postgresql":
@@ -46,7 +46,7 @@ def address_of(address: str | Path) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         raise _no_place("the feedback store cannot live here", shown)
-    return url
+    return url.set(drivername="sqlite")
 
 
 def _no_place(what: str, where: str) -> UserError:
