@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from concordant.data.doctor.checkup import check
 from concordant.data.doctor.figures import Lengths
+from concordant.data.doctor.ledger import ledger
 from concordant.data.template import Template, load_tokenizer
 from concordant.errors import UserError
+from telling import tells
 
 
 def test_every_trouble_has_its_line(tmp_path: Path) -> None:
@@ -75,3 +79,19 @@ def test_kinds_are_guessed(tmp_path: Path) -> None:
 def test_percentiles() -> None:
     assert Lengths.of(range(101)) == Lengths(101, 5, 50, 95, 100)
     assert Lengths.of([]) == Lengths(0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("said", ["database or disk is full", "disk I/O error"])
+def test_no_room_for_temporary_files_says_where_they_would_lie(said: str) -> None:
+    with (
+        tells(
+            "no room for the temporary files", where=tempfile.gettempdir(), expected="150 bytes", fix="TMPDIR"
+        ),
+        ledger(),
+    ):
+        raise sqlite3.OperationalError(said)
+
+
+def test_a_defect_in_a_statement_of_the_ledger_is_not_called_a_full_disk() -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), ledger() as book:
+        book._database.execute("SELECT * FROM elsewhere")

@@ -11,6 +11,7 @@ import pytest
 
 from concordant.data.sources import byte_marks, hub_needs, is_hub_name, read_rows
 from concordant.errors import UserError
+from telling import tells
 
 ROWS = [
     {"prompt": "Wie geht's?", "completion": "Gut – danke"},
@@ -197,3 +198,19 @@ def test_a_line_that_is_cut_off_is_broken_at_its_end(tmp_path: Path) -> None:
     broken: list[UserError] = []
     list(read_rows("rows.jsonl", root=tmp_path, on_broken=broken.append))
     assert [error.where for error in broken] == ["rows.jsonl:2:25"]
+
+
+def test_a_source_that_is_not_what_its_name_says_tells_what_to_give(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]))
+    with tells("a single file has no split 'train'", where="rows.jsonl", expected="a folder", fix="leave"):
+        read_rows("rows.jsonl", root=tmp_path, split="train")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").write_text("no rows")
+    with tells("no data files in this folder", where="notes", expected=".jsonl", fix="the folder that holds"):
+        read_rows("notes", root=tmp_path)
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "saved" / "state.json").write_text("{")
+    with tells("not a readable saved data set", where="saved", expected="save_to_disk", fix="save it again"):
+        read_rows("saved", root=tmp_path)

@@ -15,6 +15,7 @@ from concordant.data.doctor.checkup import template_notes
 from concordant.data.template import Template, fit, fit_all, load_tokenizer
 from concordant.data.types import Message
 from concordant.errors import UserError
+from telling import tells
 
 NAMES = ("minimind-tokenizer", "gpt2-tokenizer", "stories260K")
 TWO = (
@@ -272,3 +273,32 @@ def test_a_bos_comes_from_the_template_alone(by_template: bool) -> None:
     assert not mask[0] or not by_template
     assert answer == (6, 1)
     assert any("both add <s>" in note for note in template_notes(template)) is by_template
+
+
+def small(chat_template: str | None = None) -> Template:
+    """A template over a tokenizer of a few words, made on the spot."""
+    tiny = pytest.importorskip("concordant.models.tiny")
+    return Template(
+        tiny.train_tokenizer(["hi hello so bye question user assistant : <think> </think>"]), chat_template
+    )
+
+
+def test_templates_and_tokenizers_that_cannot_be_used_say_what_to_give() -> None:
+    place = "template of"
+    with tells("does not add an answer", where=place, expected="begins with", fix="add_generation_prompt"):
+        small(BACKWARDS)
+    system = (Message("system", "so"), Message("user", "hi"))
+    with tells(
+        "refuses this conversation: System role", where=place, expected="system, user", fix="leave out"
+    ):
+        small(NO_SYSTEM).prompt_ids(system)
+    counted = PLAIN.replace("{% for", "{{ messages | length }}{% for", 1)
+    rewritten = "{% if messages | length > 3 %}" + counted + "{% else %}" + PLAIN + "{% endif %}"
+    with tells("does not keep the prompt", where=place, expected="begins with", fix="only adds at the end"):
+        small(rewritten).completion_ids(TWO[:3], "bye")
+    endless = small().tokenizer
+    endless.eos_token = None
+    with tells(
+        "no end-of-sequence token", where="Tokenizers", expected="ends an answer", fix="set eos_token"
+    ):
+        Template(endless)
