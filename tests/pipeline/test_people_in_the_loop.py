@@ -19,6 +19,7 @@ from concordant.feedback.votes import Vote, ranking
 from concordant.pipeline.plan import votes_digest
 from concordant.pipeline.recipe import load_recipe
 from concordant.pipeline.selecting import ask_again, judged_by_the_run
+from telling import tells
 from tiny_run import clone, concordant, results, town_file
 
 
@@ -170,3 +171,12 @@ def test_the_store_may_be_a_database(finished: Path, tmp_path: Path, postgres: A
     assert with_password.status == 2
     assert "PGPASSWORD" in with_password.err
     assert "secret" not in with_password.err
+
+
+def test_models_disagree_about_nothing_where_nobody_voted(finished: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(town_file(tmp_path))
+    with (
+        Store.open(tmp_path / "feedback.sqlite") as store,
+        tells("there are no preferences", where="votes", expected="prefer one answer", fix="--select random"),
+    ):
+        judged_by_the_run(store, [], recipe, finished, members=2)

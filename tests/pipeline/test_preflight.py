@@ -278,11 +278,9 @@ def test_sources_of_scores_are_tried_first(
 
 
 def test_a_device_that_is_not_there(here: Path) -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
-    assert "cuda" in refused("machine.device=cuda").err
+    done = refused("machine.device=cuda:99")
+    assert "device 'cuda:99' is not available" in done.err
+    assert done.err.count("machine.device") == 2  # where, and what to do
 
 
 def test_a_mistake_leaves_a_finished_run_as_it_is(run_of_files: Path) -> None:

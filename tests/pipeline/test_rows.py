@@ -13,11 +13,13 @@ from concordant.data.template import Template, load_tokenizer
 from concordant.data.types import Completion, Demonstration, Message, Preference, Prompt
 from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, prefer
 from concordant.models.tiny import train_tokenizer
 from concordant.pipeline.parts.lengths import fit_examples
-from concordant.pipeline.parts.preferences import completion_ids, examples_of
+from concordant.pipeline.parts.preferences import completion_ids, examples_of, split_preferences
 from concordant.pipeline.reporter import Silent
 from concordant.pipeline.stages.sft import demonstration_row
+from telling import tells
 
 WORDS = "one two three four five six seven"
 PROMPT = Prompt.user("one two three four")
@@ -101,3 +103,36 @@ def test_trimming_takes_from_the_prompt_and_rewrites_nothing(limit: int, templat
     (example,) = fitted(template, [Example(rows), hopeless], limit)
     assert [row.completion for row in example.rows] == [row.completion for row in rows]
     assert {row.prompt for row in example.rows} == {prompt[len(prompt) - (limit - 3) :][-len(prompt) :]}
+
+
+def test_rows_that_do_not_fit_are_told_with_their_lengths(template: Template) -> None:
+    long = Example((Row(tuple(range(9)), (1, 2)),))
+    with tells("1 of 1 rows are longer than 8 tokens", where="11", expected="overlong = 'error'", fix="drop"):
+        fitted(template, [long], 8, "error")
+    with tells("none of the 1 rows fits into 8", where="the longest 11", expected="room", fix="model.length"):
+        fitted(template, [long], 8, "drop")
+
+
+def test_votes_that_prefer_nothing_or_one_prompt_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    def splitting(dimension: str | None = None) -> Any:
+        feedback = SimpleNamespace(view="each", ties="drop", dimension=dimension)
+        material = SimpleNamespace(validation=lambda _prompt: False)
+        recipe = SimpleNamespace(feedback=feedback)
+        return SimpleNamespace(store=tmp_path / "feedback.sqlite", recipe=recipe, material=material)
+
+    with Store.open(tmp_path / "feedback.sqlite") as store:
+        keys = store.add_completions([(PROMPT, Completion(text), {}, True) for text in ("five", "six")])
+        store.create_tasks("pairwise", [keys])
+        with tells(
+            "no preferences", where="feedback.sqlite", expected="at least one vote", fix="data.preferences"
+        ):
+            split_preferences(splitting())
+        lease = store.lease(store.add_labeler("ada", "human"))
+        assert lease is not None
+        store.submit(lease.token, lease.token, Vote(lease.comparison.task_id, prefer(keys[0])))
+    with tells("no preferences", expected="by feedback.dimension 'tone'"):
+        split_preferences(splitting("tone"))
+    with tells(
+        "1 preferences for training and 0", where="data.validation", expected="some of each", fix="more"
+    ):
+        split_preferences(splitting())
