@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from concordant.app import runs
 from concordant.app.cli import parse, parser
 from concordant.app.commands import running
 from concordant.app.runs import demo_recipe, run_folder_of
 from concordant.pipeline.recipe import load_recipe, parse_overrides
-from tiny_run import clone, concordant, results, snapshot, town_file
+from telling import tells
+from tiny_run import STAGES, TOWN, clone, concordant, results, snapshot, town_file
 
 COMMANDS = ("demo", "run", "plan", "check", "evaluate", "report", "chat", "export", "feedback", "doctor")
 
@@ -207,6 +209,12 @@ def test_the_recipe_of_the_demo_is_there() -> None:
     assert load_recipe(demo_recipe()).name == "demo"
 
 
+def test_a_package_without_its_recipe_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "files", lambda _package: tmp_path / "src" / "concordant")
+    with tells("the demo's recipe is missing", where="concordant", expected="demo.toml", fix="install"):
+        demo_recipe()
+
+
 # evaluate and report
 
 
@@ -324,6 +332,18 @@ def test_an_export_overwrites_nothing(finished: Path, tmp_path: Path) -> None:
     assert (tmp_path / "taken" / "file").read_text() == "mine"
 
 
+def test_a_model_of_the_hub_is_not_exported(finished: Path, tmp_path: Path) -> None:
+    """A run that began from a hub model has no base of its own."""
+    run = clone(finished, tmp_path / "mine", stages=STAGES[1:])
+    recipe = TOWN.replace("[model.embedded]", '[model]\npath = "owner/name"\n\n[model.embedded]')
+    (run / "recipe.toml").write_text(recipe)
+    shown = concordant("export", run, tmp_path / "out", "--stage", "base")
+    assert shown.status == 2
+    assert "base is a model on the hub" in shown.err
+    assert "do: name one with --stage" in shown.err
+    assert not (tmp_path / "out").exists()
+
+
 # check and doctor
 
 
@@ -364,6 +384,36 @@ def test_check_maps_columns_and_counts_tokens(finished: Path, tmp_path: Path) ->
     wrong = concordant("check", file, "--columns", "chosen:good")
     assert wrong.status == 2
     assert "OURS=YOURS" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "do"),
+    [
+        (["--max-length", "9"], "no tokenizer is given", "add --tokenizer"),
+        (["--max-length", "0", "--tokenizer", "here"], "0 tokens are no limit", "leave it out"),
+    ],
+)
+def test_check_refuses_limits_that_make_no_sense(
+    tmp_path: Path, words: list[str], said: str, do: str
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    shown = concordant("check", tmp_path / "pairs.jsonl", *words)
+    assert shown.status == 2
+    assert said in shown.err
+    assert "where: --max-length" in shown.err
+    assert f"do: {do}" in shown.err
+
+
+def test_check_of_a_recipe_without_files_or_with_several_to_clean(tmp_path: Path) -> None:
+    recipe = town_file(tmp_path)
+    shown = concordant("check", recipe)
+    assert shown.status == 2
+    assert "this recipe names 0 files" in shown.err
+    recipe.write_text('name = "two"\n\n[data]\ndemonstrations = "a.jsonl"\npreferences = "b.jsonl"\n')
+    shown = concordant("check", recipe, "--fix", tmp_path / "clean.jsonl")
+    assert shown.status == 2
+    assert "this recipe names 2 files" in shown.err
+    assert "do: give the file itself" in shown.err
 
 
 def test_the_doctor_finds_this_machine_fit() -> None:

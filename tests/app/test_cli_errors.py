@@ -182,3 +182,12 @@ def test_a_directory_nobody_may_write_to(recipe: Path, tmp_path: Path) -> None:
         assert "cannot write here" in refused(concordant("run", recipe, "--runs", closed))
     finally:
         closed.chmod(0o700)
+
+
+def test_a_critic_of_a_reward_model_that_is_not_made(recipe: Path) -> None:
+    head, _, tail = TOWN.partition("[reward]")
+    recipe.write_text(head + "[policy]" + tail.partition("[policy]")[2])
+    rewards = "policy.rewards.mine={ kind = 'function', function = 'math:fsum' }"
+    assert "starts from a reward model" in refused(
+        concordant("plan", recipe, rewards, "policy.critic=reward_model")
+    )

@@ -418,3 +418,15 @@ def test_an_admin_erases_somebody_and_nobody_themselves(client: TestClient, stor
         row["name"] for row in client.get("/api/projects/default/labelers", headers=lead).json()
     }
     assert store.counts()["votes"] == 1
+
+
+def test_the_link_of_the_terminal_with_other_words_lets_nobody_in(client: TestClient, store: Store) -> None:
+    owner = add_account(store, "ada", "admin")
+    owned = TestClient(
+        create_app(store, owner=owner, owner_token="right"), base_url=HOST, follow_redirects=False
+    )
+    for page in (client.get("/enter?token=right"), owned.get("/enter?token=wrong"), owned.get("/enter")):
+        assert page.status_code == 403
+        assert "this link is not the one printed on the terminal" in page.text
+        assert COOKIE not in page.cookies
+    assert owned.get("/enter?token=right").status_code == 303
