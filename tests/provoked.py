@@ -1,4 +1,4 @@
-"""A plugin that sees which messages for people the tests provoke, and names those that a whole run leaves out.
+"""A plugin that sees which messages for people the tests provoke, and fails a whole run that leaves one out.
 
 The places are those of `sites.py`. What a process of its own says is not seen: every message has a test in this one.
 """
@@ -52,6 +52,8 @@ class Provoked:
             session.config.workeroutput["provoked"] = sorted(self.lines)
         elif exitstatus == pytest.ExitCode.OK and is_whole(session.config):
             self.missing = unprovoked(self.lines)
+            if self.missing:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.missing:

@@ -107,5 +107,7 @@ def test_a_whole_run_takes_together_what_its_workers_saw() -> None:
     whole.lines = set(lines[:4])
     whole.pytest_testnodedown(worker.config)
     whole.pytest_testnodedown(SimpleNamespace())  # a worker that died
-    whole.pytest_sessionfinish(SimpleNamespace(config=config("-n", "2")), 0)  # type: ignore[arg-type]
+    session = SimpleNamespace(config=config("-n", "2"), exitstatus=0)
+    whole.pytest_sessionfinish(session, 0)  # type: ignore[arg-type]
     assert [(site.file, site.first) for site in whole.missing] == [lines[4]]
+    assert session.exitstatus == pytest.ExitCode.TESTS_FAILED
