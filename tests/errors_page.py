@@ -8,6 +8,7 @@ from collections import defaultdict
 from importlib import import_module
 from typing import Any
 
+from concordant.app.web.login import TOO_MANY
 from concordant.feedback.database.engine import FAILURES
 from sites import Site, sites
 
@@ -46,6 +47,12 @@ SECTIONS = (
     ("Disks", ("files.py",)),
 )
 ANSWERS = "Answers of the labeling server"
+REFUSALS = (  # that are pages by themselves
+    (403, "this request comes from another site"),
+    (401, "This name and password do not go together."),
+    (429, TOO_MANY),
+    (404, "There is no such page."),
+)
 FIXED = ("join", "get_args", "sorted")  # calls that say the same every time
 
 
@@ -55,7 +62,8 @@ def errors_page() -> str:
     for site in sites():
         grouped[_section(site)].append(site)
     titles = [*(title for title, _ in SECTIONS), ANSWERS]
-    return INTRODUCTION + "".join(f"\n## {title}\n\n{_entries(grouped[title])}" for title in titles)
+    page = INTRODUCTION + "".join(f"\n## {title}\n\n{_entries(grouped[title])}" for title in titles)
+    return page + "".join(f"- **{said}** ({status})\n" for status, said in REFUSALS)
 
 
 def _section(site: Site) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from concordant.errors import UserError
 from concordant.feedback.votes import check_payload
-from errors_page import SECTIONS, Words, errors_page
+from errors_page import REFUSALS, SECTIONS, Words, errors_page
 from provoked import Provoked, is_whole, unprovoked
 from sites import PACKAGE, makers, sites
 
@@ -34,6 +34,13 @@ def test_the_page_says_a_message_as_it_is_read() -> None:
         "- **the feedback store: … database is locked …**\n  - where: ENGINE\n  - expected: a free turn"
         in page
     )
+
+
+def test_the_pages_that_refuse_are_there() -> None:
+    served = "".join(file.read_text(encoding="utf-8") for file in (PACKAGE / "app").rglob("*.py"))
+    for status, said in REFUSALS:
+        assert f'"{said}' in served
+        assert str(status) in served
 
 
 def test_every_section_of_the_page_has_messages() -> None:

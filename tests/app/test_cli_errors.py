@@ -95,6 +95,15 @@ def test_a_damaged_run(recipe: Path, finished: Path, tmp_path: Path) -> None:
     assert "belongs to the recipe None" in refused(concordant("run", recipe, "--run", run))
 
 
+def test_a_damaged_record_of_settings(finished: Path, tmp_path: Path) -> None:
+    run = clone(finished, tmp_path / "mine")
+    for content in (b"name =\n", b"\xff"):
+        (run / "resolved.toml").write_bytes(content)
+        said = refused(concordant("report", run))
+        assert "not valid TOML" in said
+        assert f"where: {run / 'resolved.toml'}" in said
+
+
 def test_a_run_that_is_under_way(recipe: Path, finished: Path, tmp_path: Path) -> None:
     run = clone(finished, tmp_path / "mine")
     with locked(run):

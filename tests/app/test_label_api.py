@@ -420,6 +420,18 @@ def test_an_admin_erases_somebody_and_nobody_themselves(client: TestClient, stor
     assert store.counts()["votes"] == 1
 
 
+def test_an_invitation_says_what_is_wrong_with_it(client: TestClient, store: Store) -> None:
+    token = invite(store, add_account(store, "ada", "labeler"))
+    for sent, password, said in (
+        (token, "short", "This password is too short: choose a longer one; several words"),
+        (token, "short", "(expected: at least 10 characters)"),
+        ("made up", "long enough to pass", "This link has been used, or is too old: ask for a new one"),
+    ):
+        page = client.post("/invitation", data={"token": sent, "password": password})
+        assert page.status_code == 400
+        assert said in page.text
+
+
 def test_the_link_of_the_terminal_with_other_words_lets_nobody_in(client: TestClient, store: Store) -> None:
     owner = add_account(store, "ada", "admin")
     owned = TestClient(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -489,7 +488,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     try:
         return _command(arguments.module)(arguments, console)
-    except (UserError, tomllib.TOMLDecodeError) as error:
+    except UserError as error:
         Console(stderr=True, soft_wrap=True).print(visible(f"error: {error}"), markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:

@@ -108,8 +108,13 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read and check a recipe; unknown keys, wrong types and bad TOML are one clear message each."""
+    return make_recipe(with_overrides(read_toml(path), overrides or {}), where=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of a recipe. Errors: UserError for a file that is not there or is no TOML."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         folder = path.parent
         names = [p.name for p in folder.glob("*.toml")] if folder.is_dir() else []
@@ -135,7 +140,6 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
             expected='lines such as key = 1, key = "text" and [section]',
             fix="mend that line; text stands in quotes",
         ) from None
-    return make_recipe(with_overrides(values, overrides or {}), where=str(path))
 
 
 def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:

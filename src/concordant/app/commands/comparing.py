@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,14 @@ from concordant.evaluation.comparison import compare as ways_of
 from concordant.files import write_json, write_text
 from concordant.pipeline.folder import read_json
 from concordant.pipeline.plan import plan
-from concordant.pipeline.recipe import Recipe, load_recipe, make_recipe, parse_overrides, with_overrides
+from concordant.pipeline.recipe import (
+    Recipe,
+    load_recipe,
+    make_recipe,
+    parse_overrides,
+    read_toml,
+    with_overrides,
+)
 from concordant.pipeline.toml import to_toml
 
 COLUMNS = {
@@ -104,7 +110,7 @@ def variant_of(
     path: Path, overrides: dict[str, Any], recipe: Recipe, name: str, seed: int
 ) -> tuple[Recipe, str]:
     """The recipe with one way of `[compare]` as its policy, and its text, which can be run by itself."""
-    values = with_overrides(tomllib.loads(path.read_text(encoding="utf-8")), overrides)
+    values = with_overrides(read_toml(path), overrides)
     policies = values.pop("compare")
     values |= {"policy": policies[name], "seed": seed, "name": f"{recipe.name}-{name}"}
     return make_recipe(values, where=f"{path}: [compare.{name}]"), to_toml(values)

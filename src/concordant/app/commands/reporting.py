@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from concordant.app.runs import recipe_of
 from concordant.errors import UserError
 from concordant.files import write_text
 from concordant.pipeline.folder import read_json, read_jsonl
+from concordant.pipeline.recipe import read_toml
 
 MODELS = ("base", "sft", "policy", "ideal")
 
@@ -66,7 +66,7 @@ def report_input(run_folder: Path) -> Any:
         if folder.is_dir()
     }
     resolved = run_folder / "resolved.toml"
-    recipe = tomllib.loads(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
+    recipe = read_toml(resolved) if resolved.is_file() else {}
     return ReportInput(
         name=run_folder.resolve().name,
         recipe=recipe,

@@ -72,7 +72,7 @@ def invitation(request: Request, token: Line, password: Line) -> Response:
     try:
         account = accept(store_of(request), token, password)
     except UserError as error:
-        told = f"{error.what[0].upper()}{error.what[1:]}: {error.expected or error.fix}."
+        told = f"{error.what[0].upper()}{error.what[1:]}: {error.fix} (expected: {error.expected})."
         return page(request, "invitation.html.j2", token=token, said=told, status=400)
     return with_cookie(request, open_session(store_of(request), account))
 
