@@ -109,7 +109,7 @@ def test_rows_that_do_not_fit_are_told_with_their_lengths(template: Template) ->
     long = Example((Row(tuple(range(9)), (1, 2)),))
     with tells("1 of 1 rows are longer than 8 tokens", where="11", expected="overlong = 'error'", fix="drop"):
         fitted(template, [long], 8, "error")
-    with tells("none of the 1 rows fits into 8", where="the longest 11", expected="room", fix="model.length"):
+    with tells("none of the 1 rows fit into 8", where="the longest 11", expected="room", fix="model.length"):
         fitted(template, [long], 8, "drop")
 
 

@@ -20,7 +20,7 @@ from concordant.data.layouts.reading import (
 )
 from concordant.data.splits import place
 from concordant.data.types import Demonstration, Judgement, Preference, Prompt
-from concordant.errors import located
+from concordant.errors import UserError, located
 from concordant.pipeline.recipe import Recipe
 from concordant.worlds.world import Gold, World, make_world
 
@@ -211,6 +211,17 @@ def _account(source: str, loaded: Loaded[Any]) -> str:
                 f"{len(problems)} of {loaded.read} rows {done} ({kinds}), first at {problems[0].where}"
             )
     return f"{source}: {'; '.join(parts)}"
+
+
+def check_split(training: int, validation: int, kind: str) -> None:
+    """Raise UserError unless both sides of the split have rows."""
+    if not training or not validation:
+        raise UserError(
+            f"{training} {kind} for training and {validation} for validation",
+            where="data.validation",
+            expected="some of each; the split goes by a hash of the prompt",
+            fix=f"give more {kind}, or change data.validation",
+        )
 
 
 def material_of(recipe: Recipe) -> WorldMaterial | FileMaterial:

@@ -13,7 +13,7 @@ from concordant.data.types import Demonstration, Prompt, check_strength
 from concordant.errors import UserError, located
 from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
-from concordant.pipeline.material import Material
+from concordant.pipeline.material import Material, check_split
 from concordant.pipeline.recipe import Recipe
 from concordant.train.config import (
     EnsemblePartConfig,
@@ -258,13 +258,7 @@ def _check_votes(recipe: Recipe, material: Material) -> None:
     kind = "preferences" if preferences else "prompts"
     asked = [row.prompt for row in preferences] or material.to_compare()[: recipe.feedback.prompts]
     kept_out = sum(map(material.validation, asked))
-    if not 0 < kept_out < len(asked):
-        raise UserError(
-            f"{len(asked) - kept_out} {kind} for training and {kept_out} for validation",
-            where="data.validation",
-            expected="some of each; the split goes by a hash of the prompt",
-            fix=f"give more {kind}, or change data.validation",
-        )
+    check_split(len(asked) - kept_out, kept_out, kind)
 
 
 def _check_judged(material: Material) -> None:
@@ -362,9 +356,6 @@ def _check_fit(lengths: Iterator[int], limit: int, what: str, *, every: bool) ->
         longest = max(longest, length)
         read += 1
     if shortest > limit or (every and longest > limit):
-        raise UserError(
-            f"{'not all' if every else 'none'} of the {read} {what} fit into {limit} tokens",
-            where=f"the shortest has {shortest} tokens, the longest {longest}",
-            expected="rows that leave room for an answer",
-            fix="shorten them, raise model.length, or take a model with a longer context",
-        )
+        from concordant.pipeline.parts.lengths import no_room
+
+        raise no_room(read, what, limit, shortest, longest, every=every)

@@ -36,6 +36,16 @@ def lead(context: Context, prompt: Sequence[int]) -> int:
     return int(prompt[0] == context.tokenizer.bos_token_id)
 
 
+def no_room(n: int, what: str, limit: int, shortest: int, longest: int, *, every: bool = False) -> UserError:
+    """The error for `n` rows of which none fits, or of which `every` one has to and some do not."""
+    return UserError(
+        f"{'not all' if every else 'none'} of the {n} {what} fit into {limit} tokens",
+        where=f"the shortest has {shortest} tokens, the longest {longest}",
+        expected="rows that leave room for an answer",
+        fix="shorten them, raise model.length, or take a model with a longer context",
+    )
+
+
 def fit_all(
     context: Context,
     rows: Sequence[T],
@@ -62,12 +72,8 @@ def fit_all(
         dropped += shorter is None
         kept += [] if shorter is None else [shorter]
     if not kept:
-        raise UserError(
-            f"none of the {len(rows)} {what} fits into {limit} tokens",
-            where=f"the shortest has {min(lengths, default=0)} tokens, the longest {max(lengths, default=0)}",
-            expected="rows that leave room for an answer",
-            fix="shorten them, raise model.length, or take a model with a longer context",
-        )
+        shortest, longest = min(lengths, default=0), max(lengths, default=0)
+        raise no_room(len(rows), what, limit, shortest, longest)
     if overlong:
         trimmed = len(overlong) - dropped
         context.reporter.say(

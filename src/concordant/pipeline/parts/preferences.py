@@ -11,6 +11,7 @@ from concordant.errors import UserError
 from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
 from concordant.pipeline.context import Context
+from concordant.pipeline.material import check_split
 
 
 def examples_of(template: Template, preferences: Iterable[Preference]) -> list[Example]:
@@ -63,11 +64,5 @@ def split_preferences(context: Context) -> tuple[list[Preference], list[Preferen
     sides: tuple[list[Preference], list[Preference]] = ([], [])
     for row in rows:
         sides[context.material.validation(row.prompt)].append(row)
-    if not sides[0] or not sides[1]:
-        raise UserError(
-            f"{len(sides[0])} preferences for training and {len(sides[1])} for validation",
-            where="data.validation",
-            expected="some of each; the split goes by prompt",
-            fix="give more preferences, or change data.validation",
-        )
+    check_split(len(sides[0]), len(sides[1]), "preferences")
     return sides
