@@ -274,11 +274,17 @@ class OnPolicyConfig(ScoredConfig):
     def _divide_the_batch(cls, part: int, info: ValidationInfo) -> int:
         batch = info.data.get("batch")  # absent where it was refused itself
         if batch and batch % part:
-            fitting = [n for n in range(1, batch + 1) if batch % n == 0]
+            fitting = _divisors(batch)
             below = max(n for n in fitting if n < part)
             above = min((n for n in fitting if n > part), default=batch)
             raise ValueError(f"a divisor of the batch of {batch}, such as {below} or {above}")
         return part
+
+
+def _divisors(n: int) -> list[int]:
+    """Those up to a million, and what is left beside each: a batch may be absurd, and is refused all the same."""
+    small = [d for d in range(1, min(math.isqrt(n), 1_000_000) + 1) if n % d == 0]
+    return [*small, *(n // d for d in small)]
 
 
 class PPOConfig(OnPolicyConfig):
@@ -329,8 +335,9 @@ class CriticFreeConfig(OnPolicyConfig):
         if not isinstance(values, Mapping):
             return values
         known = dict(CRITIC_FREE.get(str(values.get("algorithm")), {}))
-        if "overlong_buffer" in known:  # the paper's share of its longest completion
-            known["overlong_buffer"] = max(1, int(values.get("completion", 64)) // 4)
+        longest = values.get("completion", cls.model_fields["completion"].default)
+        if "overlong_buffer" in known and type(longest) is int:  # the paper's share of its longest completion
+            known["overlong_buffer"] = max(1, longest // 4)
         return {**known, **values}
 
     @field_validator("overlong_buffer")
