@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from concordant.errors import UserError
+from concordant.feedback.answering.statements import RECOUNT
 from concordant.feedback.database import mounts
+from concordant.feedback.database.prepared import together
 from concordant.feedback.store import Store
 from servers import Postgres
 
@@ -92,3 +94,26 @@ def test_where_nobody_tells_of_mounts_nothing_is_refused(
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "nothing")
     assert mounts.file_system(tmp_path) is None
     Store.open(tmp_path / "feedback.sqlite").close()
+
+
+def test_a_lost_connection_is_told_in_words_and_the_next_one_works(postgres: Postgres) -> None:
+    with Store.open(postgres.database()) as store:
+
+        def cut(connection: Connection) -> None:
+            pid = connection.scalar(text("SELECT pg_backend_pid()"))
+            with store.looking_up() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+
+        def by_sqlalchemy(connection: Connection) -> None:
+            cut(connection)
+            connection.execute(text("SELECT 1"))
+
+        def by_the_driver(connection: Connection) -> None:
+            cut(connection)
+            together(connection, (RECOUNT, {"tasks": []}))
+
+        for transaction in (store.reading, store.writing):
+            for ask in (by_sqlalchemy, by_the_driver):
+                with pytest.raises(UserError, match="connection to the server is lost"), transaction() as one:
+                    ask(one)
+                assert store.counts()["votes"] == 0

@@ -228,6 +228,13 @@ def database_errors(engine: Engine) -> Iterator[None]:
         yield
     except DatabaseError as error:
         said = str(error.orig)
+        if error.connection_invalidated or any(sign in said for sign in _HUNG_UP):
+            raise UserError(
+                "the feedback store: the connection to the server is lost",
+                where=place(engine),
+                expected="a PostgreSQL server that stays; what it had acknowledged is kept",
+                fix="see that it runs, then give the same command again: it goes on where it stood",
+            ) from error
         for sign, expected, fix in FAILURES:
             if sign in said:
                 what = f"the feedback store: {said.strip().splitlines()[0]}"
@@ -235,6 +242,13 @@ def database_errors(engine: Engine) -> Iterator[None]:
         raise
 
 
+# Statements of `queries.together` do not pass by SQLAlchemy, which would know a lost connection by itself.
+_HUNG_UP = (
+    "terminating connection",
+    "server closed the connection",
+    "connection is lost",
+    "connection is closed",
+)
 FAILURES = (  # what the database says, what was expected, what to do
     ("database is locked", "a free turn within five seconds", "stop the other process that holds the file"),
     (
