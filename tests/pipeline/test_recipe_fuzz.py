@@ -30,6 +30,11 @@ def test_a_default_that_depends_on_a_bad_value(tmp_path: Path) -> None:
         assert not try_recipe(tmp_path, TOWN.encode(), words)
 
 
+def test_absurd_numbers_of_threads(tmp_path: Path) -> None:
+    for threads in (-1, 4097, 2**31, 2**63 - 1):
+        assert not try_recipe(tmp_path, TOWN.replace("threads = 1", f"threads = {threads}").encode(), [])
+
+
 def test_an_absurd_batch_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TOWN)
     for batch, near in (((1 << 61) - 1, "1 or"), (10**12, "2 or 4")):

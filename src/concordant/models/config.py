@@ -65,7 +65,7 @@ class MachineConfig(Config):
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; auto = bfloat16 where the accelerator has it, else float32."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=4096)
     """CPU threads; 0 = measure one against all cores and take the faster."""
 
 
