@@ -1,14 +1,18 @@
-"""Ctrl-C and SIGTERM: the first asks for a checkpoint and an orderly stop, the second leaves at once."""
+"""Ctrl-C, SIGTERM and a terminal that is closed: the first asks for a checkpoint and an orderly stop, the second
+leaves at once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPING = b"\nstopping where nothing is lost; a second signal leaves at once\n"
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -41,22 +45,35 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in signals}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        if before[signal.SIGHUP] == signal.SIG_IGN:
+            del before[signal.SIGHUP]  # nohup: the run is to outlive its terminal
 
         def request(number: int, _frame: FrameType | None) -> None:
-            if self.requested:
+            if self.requested and number != signal.SIGHUP:  # both shell and system tell of a closed terminal
                 _leave(number)
             self.requested = True
+            if number == signal.SIGHUP:
+                _leave_terminal()
             os.write(2, STOPPING)  # not print: the signal may have come in the middle of one
 
-        for number in signals:
+        for number in before:
             signal.signal(number, request)
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere from now on what goes to a terminal: it is gone, and a word to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _leave(number: int) -> None:
