@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,17 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     assert read_jsonl(tmp_path / "none.jsonl") == []
 
 
+def test_a_line_that_is_damaged_is_named_and_not_taken_for_the_last(tmp_path: Path) -> None:
+    folder = StageFolder(tmp_path)
+    folder.append(folder.steps, [{"step": 1}, {"step": 2}, {"step": 3}])
+    content = folder.steps.read_bytes().replace(b'{"step": 2}', b'{"step": \x00}')
+    folder.steps.write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as caught:
+        folder.cut_steps(3)
+    assert caught.value.where == f"{folder.steps}:2"
+    assert folder.steps.read_bytes() == content
+
+
 def test_a_stage_is_begun_taken_up_finished_and_begun_anew(tmp_path: Path) -> None:
     folder = StageFolder(tmp_path / "01-base")
     assert not folder.half_done("a")
@@ -201,3 +213,21 @@ def test_a_stage_taken_over_is_as_it_was_and_stays_so_when_one_of_the_two_change
     mine.append(mine.steps, [{"step": 7}])
     assert read_jsonl(donor.steps) == [{"step": 1}]
     assert json.loads((donor.path / "stage.json").read_text())["fingerprint"] == "a"
+
+
+def test_a_crash_while_a_finished_stage_is_cleared_away_leaves_none_that_looks_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = StageFolder(tmp_path / "01-base")
+    stage.begin("old")
+    (stage.path / "model").mkdir()
+    stage.finish("old", {})
+
+    def dies(path: Path) -> None:
+        (path / "model").rmdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", dies)
+    with pytest.raises(KeyboardInterrupt):
+        stage.begin("new")
+    assert stage.finished() is None

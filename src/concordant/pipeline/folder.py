@@ -96,6 +96,8 @@ class StageFolder:
             return
         with disk_errors(self.path):
             if self.path.exists():
+                # First what says that the stage is complete: a crash in between must not leave it on half a folder.
+                (self.path / "stage.json").unlink(missing_ok=True)
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True)
         write_json(self.path / "begun.json", {"fingerprint": fingerprint})
@@ -148,26 +150,35 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UserError(
-            "this file is damaged",
-            where=str(path),
-            expected="a JSON object, as concordant writes it",
-            fix="restore the file, or move its folder away and run again",
-        )
+        raise _damaged(str(path), "a JSON object")
     return value
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file of ours; a last line cut short by a crash is left out."""
+    """Rows of a JSON-lines file of ours; a last line cut short by a crash is left out.
+
+    Raises a `UserError` for any other line that cannot be read.
+    """
     rows = []
     if path.is_file():
         # Not splitlines: model text may hold U+2028 and other signs that it takes for the end of a line.
-        for line in path.read_bytes().rstrip(b"\n").split(b"\n"):
+        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+        for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
             except ValueError:  # no JSON, or the first half of a character
-                break
+                if number < len(lines):
+                    raise _damaged(f"{path}:{number}", "a JSON object in each line") from None
     return rows
+
+
+def _damaged(where: str, expected: str) -> UserError:
+    return UserError(
+        "this file is damaged",
+        where=where,
+        expected=f"{expected}, as concordant writes it",
+        fix="restore the file, or move its folder away and run again",
+    )
 
 
 def _link_or_copy(source: str, target: str) -> None:
