@@ -55,6 +55,8 @@ def _errno(error: Exception) -> int | None:
         return error.errno
     if "disk I/O error" in str(error):
         return errno.EIO  # SQLite, on a disk too full for its shared memory
+    if "database or disk is full" in str(error):
+        return errno.ENOSPC
     told = re.search(r"(?:os error |\[Errno )(\d+)", str(error))
     return int(told[1]) if told else None
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
         ),
         (OSError([("a", "b", "[Errno 28] No space left on device: 'b'")]), "the disk is full"),
         (RuntimeError("(sqlite3.OperationalError) disk I/O error"), "the disk does not take"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied"), "cannot write here"),
         (OSError(errno.EROFS, "Read-only file system"), "cannot write here"),
     ],
