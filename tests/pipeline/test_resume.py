@@ -19,6 +19,7 @@ from concordant.feedback.answering import labelers
 from concordant.feedback.reading.live_votes import digest
 from concordant.feedback.store import Store
 from concordant.pipeline.interrupt import Interrupted, StopRequest
+from concordant.pipeline.parts import direct
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Silent
 from concordant.pipeline.run import execute, open_run
@@ -310,6 +311,27 @@ def test_a_full_disk_behind_training_s_back_stops_the_run_and_loses_nothing(
     assert "  taken up again after step 2" in told
     assert weights(run, "01-base") == weights(finished, "01-base")
     assert logged(run, "01-base") == logged(finished, "01-base")
+
+
+def test_what_the_reference_cost_is_counted_although_a_kill_came_before_the_first_checkpoint(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = town(tmp_path, policy={"algorithm": "dpo", "batch": 8, "steps": 2}, evaluate__prompts=4)
+    whole, killed = (
+        clone(finished, tmp_path / name / "tiny", stages=STAGES[:4]) for name in ("whole", "killed")
+    )
+    gone_on(recipe, whole)
+
+    def dies(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(direct, "fit_stage", dies)
+        with pytest.raises(Interrupted):
+            execute(recipe, killed, Silent(), StopRequest())
+    gone_on(recipe, killed)
+    assert figures(killed) == figures(whole)
+    assert figures(whole)["tokens"]["policy"]["reference"] > 0
 
 
 def states(run: Path, stage: str) -> list[Path]:

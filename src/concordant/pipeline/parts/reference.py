@@ -12,7 +12,7 @@ from concordant.data.batches import Example, MicroBatch, Row
 from concordant.files import settle
 from concordant.models.load import Reference
 from concordant.models.memory import Budget
-from concordant.pipeline.context import Context
+from concordant.pipeline.context import Context, Totals
 from concordant.train.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint, save_checkpoint
 from concordant.train.objectives.direct import completion_logprobs
 from concordant.train.passes import in_passes
@@ -38,8 +38,11 @@ def with_reference(
         context.reporter.say(f"  {folder} is damaged ({damage}) and made again")
         known = None
     if known is None or known.facts.get("key") != key:
-        known = Checkpoint({"logprobs": _logprobs(context, reference, rows, tokens)}, {"key": key})
+        logprobs = _logprobs(context, reference, rows, tokens)
+        known = Checkpoint({"logprobs": logprobs}, {"key": key, **context.totals.facts()})
         save_checkpoint(folder, known)
+    else:
+        context.totals = Totals.of(known.facts)  # a checkpoint of the stage, where there is one, knows more
     flat = known.tensors["logprobs"].tolist()
     found = _with_logprobs(rows, flat)
     return [
