@@ -13,8 +13,8 @@ help:
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"
 	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
-	@echo "make survive     200 kills of a tiny run at random moments, resumed each time (KILLS=200)"
 	@echo "make docs        docs/recipe.md and docs/errors.md, written anew from the source"
+	@echo "make survive     kills and faults that runs come back from, bad files and recipes (about half an hour)"
 	@echo "make mutation    every small change to core/ has to make a test fail (about five minutes)"
 
 $(READY): pyproject.toml constraints.txt
@@ -57,10 +57,8 @@ parity: $(PARITY)
 	.parity/bin/python benchmarks/parity.py || failed=1; \
 	exit $$failed
 
-KILLS ?= 200
-
 survive: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/survive.py --kills $(KILLS)
+	@$(BIN)/python benchmarks/survive.py
 
 # mutmut lies beside the environment, as it is needed nowhere else, and works on a copy of the tree.
 mutation: $(READY)

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "data"
 sys.path.insert(0, str(ROOT / "tests"))
 
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
@@ -50,21 +51,11 @@ def hostile_files(n: int) -> list[bytes]:
     return found[:n]
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--cases", type=int, default=10_000)
-    arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="real data sets"
-    )
-    arguments.add_argument(
-        "--failures", type=Path, default=None, metavar="FOLDER", help="keep files that fail here"
-    )
-    asked = arguments.parse_args()
-    data = asked.data if asked.data.is_dir() else None
-    begin, outcomes = time.monotonic(), Counter[str]()
-    cases = [(".jsonl", content, False) for content in hostile_files(asked.cases // 2)]
-    damaged = damaged_files(asked.cases - len(cases), data, asked.seed)
+def try_files(n: int, seed: int, data: Path | None, keep: Path | None = None) -> Counter[str]:
+    """Try `n` files, half of them damaged originals (real ones where `data` has some); `keep` gets those that fail."""
+    outcomes = Counter[str]()
+    cases = [(".jsonl", content, False) for content in hostile_files(n // 2)]
+    damaged = damaged_files(n - len(cases), data, seed)
     with TemporaryDirectory() as folder:
         for source in (cases, damaged):
             for suffix, content, packed in source:
@@ -74,13 +65,27 @@ def main() -> int:
                 except Exception:
                     outcomes["failures"] += 1
                     print(traceback.format_exc(limit=-3))
-                    if asked.failures:
-                        asked.failures.mkdir(parents=True, exist_ok=True)
+                    if keep:
+                        keep.mkdir(parents=True, exist_ok=True)
                         name = f"{outcomes['failures']}{suffix}{'.gz' if packed else ''}"
-                        (asked.failures / name).write_bytes(content)
+                        (keep / name).write_bytes(content)
+    return outcomes
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--cases", type=int, default=10_000)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--data", type=Path, default=REAL, help="real data sets")
+    arguments.add_argument(
+        "--failures", type=Path, default=None, metavar="FOLDER", help="keep files that fail here"
+    )
+    asked = arguments.parse_args()
+    begin = time.monotonic()
+    outcomes = try_files(asked.cases, asked.seed, asked.data if asked.data.is_dir() else None, asked.failures)
     seconds = time.monotonic() - begin
     print(
-        f"{sum(outcomes.values()):,} files in {seconds:,.0f} s: {outcomes['read']:,} with usable rows, "
+        f"{outcomes.total():,} files in {seconds:,.0f} s: {outcomes['read']:,} with usable rows, "
         f"{outcomes['refused']:,} refused or without any, {outcomes['failures']} failures"
     )
     return 1 if outcomes["failures"] else 0

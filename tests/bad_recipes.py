@@ -203,7 +203,7 @@ def try_recipe(folder: Path, text: bytes, words: list[str]) -> bool:
     assert snapshot(folder) == before, "a plan that writes"
     if planned.status == 0:
         assert planned.err == ""
-        if _small(text, words):
+        if _small(recipe, words):
             _try_run(folder, recipe, words)
         return True
     _one_message(planned)
@@ -214,11 +214,11 @@ def try_recipe(folder: Path, text: bytes, words: list[str]) -> bool:
     return False
 
 
-def _small(text: bytes, words: list[str]) -> bool:
+def _small(recipe: Path, words: list[str]) -> bool:
     """Whether its world is made in a moment."""
     if words:
         return False
-    world = tomllib.loads(text.decode()).get("world")
+    world = tomllib.loads(recipe.read_text(encoding="utf-8")).get("world")
     sizes = ("corpus", "demonstrations", "prompts")
     return isinstance(world, dict) and all(type(world.get(n)) is int and world[n] <= ROWS for n in sizes)
 
