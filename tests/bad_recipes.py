@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from bad_files import mutated
 from concordant.app.commands import running
 from concordant.pipeline.interrupt import Interrupted
@@ -241,11 +243,13 @@ def _stopped_before_the_first_stage() -> Iterator[None]:
     def stop(*_: object) -> bool:
         raise Interrupted
 
-    executed, running.execute = running.execute, stop  # type: ignore[assignment]
+    executed, threads = running.execute, torch.get_num_threads()
+    running.execute = stop  # type: ignore[assignment]
     try:
         yield
     finally:
         running.execute = executed
+        torch.set_num_threads(threads)  # what the recipe asked for was tried
 
 
 def _one_message(outcome: Outcome) -> None:
