@@ -213,6 +213,16 @@ def test_the_open_form_refuses_what_would_be_learnt_wrongly(
         run.improver().step(rollout, changed.get("scores", torch.zeros(8)))
 
 
+def test_a_log_probability_that_is_not_finite_is_not_learnt_from(folders: dict[str, str]) -> None:
+    run = Improvement(folders["llama"], critic_free("rloo", batch=8))
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[:2]], samples=4, seed=2)
+    first = rollout.samples[0]
+    broken = replace(first, logprobs=(float("-inf"), *first.logprobs[1:]))
+    with pytest.raises(UserError, match="log-probability that is not finite") as caught:
+        run.improver(done=6).step(replace(rollout, samples=(broken, *rollout.samples[1:])), torch.zeros(8))
+    assert caught.value.where == "the rollout of update 7"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

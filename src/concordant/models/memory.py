@@ -52,6 +52,7 @@ class Budget:
             if self.amount <= least:
                 raise UserError(
                     f"out of memory even with {self.amount:,} {self.unit} in one pass",
+                    where="the device of this run, see machine.device",
                     expected="room for the longest row by itself beside weights, gradients and optimiser",
                     fix="set a smaller model.length or completion, train an adapter (model.adapter), "
                     "or use a device with more memory",

@@ -143,10 +143,11 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         needed, free = checkpoint.bytes + MARGIN, shutil.disk_usage(self.folder).free
         if free < needed:
+            last = self._last_words()
             raise UserError(
                 f"too little disk space for a checkpoint: {free / 1e6:,.0f} MB are free",
                 where=str(self.folder),
-                expected=f"{needed / 1e6:,.0f} MB; {self._last_words()}",
+                expected=f"{needed / 1e6:,.0f} MB; {last}",
                 fix="free some space and run the same command again, or set checkpoint.keep = 1",
             )
 

@@ -101,6 +101,7 @@ class Improver:
         if not all(math.isfinite(logprob) for sample in rollout.samples for logprob in sample.logprobs):
             raise UserError(
                 "the sampler gave a log-probability that is not finite",
+                where=f"the rollout of update {self.number + 1}",
                 expected="finite numbers: a policy without NaN or infinity in its weights and activations",
                 fix="set machine.precision=float32, or go back to an earlier model",
             )
