@@ -59,7 +59,13 @@ def parser() -> argparse.ArgumentParser:
     add("demo", "run the whole loop on the embedded world", "running:demo", _seed, _where, _overrides)
     add("run", "run or resume all stages of a recipe", "running:run", _recipe, _where, _overrides)
     add(
-        "plan", "say what a run would do, without doing it", "planning:plan_only", _recipe, _where, _overrides
+        "plan",
+        "say what a run would do and need, without doing it",
+        "planning:plan_only",
+        _recipe,
+        _where,
+        _plan,
+        _overrides,
     )
     add("check", "look a data set over before anything is trained on it", "checking:check", _data)
     add(
@@ -118,6 +124,16 @@ def _where(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="this run's directory (default: the recipe's name and its overrides, below --runs)",
     )
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--values", action="store_true", help="every value in force, defaults among them")
+    command.add_argument(
+        "--probe",
+        action="store_true",
+        help="measure some steps of every stage (ten seconds, and the start of torch)",
+    )
+    command.add_argument("--json", action="store_true", help="everything as one JSON object, for scripts")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:

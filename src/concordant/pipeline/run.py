@@ -13,8 +13,10 @@ from concordant.errors import UserError
 from concordant.files import disk_errors, write_json, write_text
 from concordant.pipeline.context import STORE, Context, base_path, store_address, template_of
 from concordant.pipeline.folder import StageFolder, read_json
+from concordant.pipeline.forecast.disk import check_disk
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
+from concordant.pipeline.machine import machine_config
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of
 from concordant.pipeline.people import wait_for_people
 from concordant.pipeline.plan import Planned, plan
@@ -71,6 +73,7 @@ def prepare(recipe: Recipe, stages: list[Planned], reporter: Reporter) -> WorldM
     todo = {stage.name for stage in stages if stage.action in ("run", "resume", "rebuild")}
     if not todo:
         return material
+    check_disk(recipe, stages)
     check_material(recipe, material, todo)
     for problem in getattr(material, "problems", ()):
         reporter.say(f"  {problem}")
@@ -184,10 +187,7 @@ class Execution:
 
         marker = self.run_folder / "run.json"
         known = read_json(marker) or {}
-        config = self.recipe.machine
-        if not config.threads and known.get("threads") and known.get("host") == platform.node():
-            config = config.model_copy(update={"threads": known["threads"]})
-        found = probe(config)
+        found = probe(machine_config(self.recipe, self.run_folder))
         write_json(marker, known | {"threads": found.threads, "host": platform.node()})
         write_text(self.run_folder / "resolved.toml", resolved_toml(self.recipe, found))
         self.reporter.say(f"  computing on {found}")

@@ -1,0 +1,259 @@
+"""The derived batch table: what each stage does per optimiser step, how often, and on how many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from concordant.evaluation.config import EvaluateConfig
+from concordant.pipeline.forecast.amounts import NONE, Amount
+from concordant.pipeline.forecast.lengths import Shape, mean
+from concordant.pipeline.forecast.look import Look, Seen
+from concordant.pipeline.recipe import Recipe
+from concordant.train.config import (
+    DPOConfig,
+    FitConfig,
+    IPOConfig,
+    KTOConfig,
+    LoopConfig,
+    OnPolicyConfig,
+    RoundsConfig,
+)
+
+NORM_SAMPLES = 512  # completions of `pipeline.parts.on_policy.reference_scores`
+DIVERSITY = 16  # completions of a prompt in `pipeline.stages.evaluate`
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does. Amounts are None where the data to count them is not here."""
+
+    stage: str
+    objective: str  # pretraining, fine-tuning, reward model, an algorithm; sampling or measuring
+    steps: Amount | None = NONE  # optimiser steps in total
+    batch: int = 0  # examples or completions per optimiser step
+    unit: str = "examples"
+    rollouts: int = 0  # rollouts, or rounds
+    completions: int = 0  # of a rollout or round; of the whole stage where there is none
+    updates: float = 0.0  # optimiser steps per rollout or round
+    settings: LoopConfig | None = None
+    shapes: tuple[Shape, ...] = ()  # of its examples
+    spent: Mapping[str, Amount | None] = field(default_factory=dict)  # tokens in total, by activity
+
+    def as_dict(self) -> dict[str, Any]:
+        settings = self.settings
+        found: dict[str, Any] = {"stage": self.stage, "objective": self.objective}
+        if settings is not None:
+            found |= {
+                "steps": _told(self.steps),
+                "batch": self.batch,
+                "unit": self.unit,
+                "micro_batch_tokens": settings.tokens,
+                "lr": settings.optimizer.lr,
+                "schedule": settings.optimizer.schedule,
+                "warmup": settings.optimizer.warmup,
+            }
+        if self.rollouts:
+            found |= {
+                "rollouts": self.rollouts,
+                "completions": self.completions,
+                "updates_per_rollout": self.updates,
+            }
+        return found | {"tokens": {name: _told(amount) for name, amount in self.spent.items()}}
+
+
+def _told(amount: Amount | None) -> dict[str, Any] | None:
+    return None if amount is None else amount.as_dict()
+
+
+def work_of(recipe: Recipe, look: Look) -> list[Work]:
+    """The work of every stage the recipe asks for, in the order in which they run."""
+    found = []
+    if recipe.pretrain is not None and not recipe.model.path:
+        found.append(_fitting("base", "pretraining", recipe.pretrain, look.corpus))
+    if recipe.sft is not None:
+        found.append(_fitting("sft", "fine-tuning", recipe.sft, look.demonstrations))
+    if recipe.reads_votes and look.candidates:
+        found.append(_sampling(recipe, look))
+    if recipe.reward is not None:
+        found.append(_fitting("reward", "reward model", recipe.reward, look.preferences))
+    policy = recipe.policy
+    if isinstance(policy, FitConfig):
+        found.append(_direct(policy, look))
+    elif isinstance(policy, OnPolicyConfig):
+        found.append(_on_policy(policy, look))
+    elif isinstance(policy, RoundsConfig):
+        found.append(_rounds(policy, look))
+    if recipe.evaluate is not None:
+        found.append(_measuring(recipe, recipe.evaluate, look))
+    return found
+
+
+def _fitting(stage: str, objective: str, config: FitConfig, seen: Seen) -> Work:
+    steps = _steps(config, seen.rows)
+    tokens = None
+    if steps is not None and seen.shapes:
+        tokens = Amount(steps.number * config.batch * seen.tokens(), "about")
+    return Work(
+        stage,
+        objective,
+        steps,
+        config.batch,
+        settings=config,
+        shapes=seen.shapes,
+        spent={"train": tokens},
+    )
+
+
+def _steps(config: FitConfig, rows: Amount | None) -> Amount | None:
+    if config.steps:
+        return Amount(config.steps)
+    return rows and Amount(config.total_steps(round(rows.number)), rows.sure)
+
+
+def _direct(config: FitConfig, look: Look) -> Work:
+    """DPO and its relatives; those with a reference read all rows once more before they learn."""
+    seen = judged(look) if isinstance(config, KTOConfig) else look.preferences
+    work = _fitting("policy", str(getattr(config, "algorithm", "")), config, seen)
+    if not isinstance(config, DPOConfig | IPOConfig | KTOConfig):
+        return work
+    twice = 2 if isinstance(config, KTOConfig) else 1  # each judged answer has a mismatched one beside it
+    rows = seen.rows
+    read = rows and Amount(rows.number * seen.tokens() * twice, "about")
+    return replace(work, spent={**work.spent, "reference": read})
+
+
+def judged(look: Look) -> Seen:
+    """Each side of a pair is judged, and answers that came with a judgement are."""
+    pairs = look.preferences
+    sides = [
+        Shape(shape.prompt, (one,))
+        for shape in pairs.shapes
+        for one in (shape.completions[0], shape.completions[-1])
+    ]
+    rows = pairs.rows and pairs.rows.times(2)
+    rows = None if rows is None or look.judgements.rows is None else rows + look.judgements.rows
+    return Seen(rows, None, (*look.judgements.shapes, *sides))
+
+
+def _sampling(recipe: Recipe, look: Look) -> Work:
+    settings = recipe.feedback
+    seen = look.preferences
+    prompts = None if seen.rows is None or seen.held_out is None else seen.rows + seen.held_out
+    completions = prompts and prompts.times(settings.completions)
+    return Work(
+        "feedback",
+        "sampling candidates",
+        completions=settings.prompts * settings.completions,
+        shapes=seen.shapes,
+        spent={"sample": sampled(completions, look, settings.completion)},
+    )
+
+
+def _on_policy(config: OnPolicyConfig, look: Look) -> Work:
+    updates = config.epochs * config.minibatches
+    shapes = rollout_shapes(look, config.completion)
+    completions = Amount(config.updates * config.batch)
+    norm = Amount(NORM_SAMPLES if config.score_norm == "reference" else 0)
+    return Work(
+        "policy",
+        str(getattr(config, "algorithm", "")),
+        Amount(config.updates * updates, "" if config.early_stop_kl is None else "up to"),
+        config.batch // config.minibatches,
+        "completions",
+        config.updates,
+        config.batch,
+        updates,
+        config,
+        shapes,
+        {
+            "sample": sampled(completions + norm, look, config.completion),
+            "score": _read(completions, shapes),
+            "train": _read(completions.times(config.epochs), shapes),
+        },
+    )
+
+
+def _rounds(config: RoundsConfig, look: Look) -> Work:
+    shapes = rollout_shapes(look, config.completion)
+    completions = Amount(config.rounds * config.prompts * config.samples)
+    pair = 2 if getattr(config, "algorithm", "") == "online_dpo" else 1
+    kept = Amount(config.rounds * config.steps_per_round * config.batch * pair, "up to")
+    return Work(
+        "policy",
+        str(getattr(config, "algorithm", "")),
+        Amount(config.rounds * config.steps_per_round, "up to"),
+        config.batch,
+        "examples",
+        config.rounds,
+        config.prompts * config.samples,
+        config.steps_per_round,
+        config,
+        shapes,
+        {
+            "sample": sampled(completions, look, config.completion),
+            "score": _read(completions, shapes),
+            "train": _read(kept, shapes),
+        },
+    )
+
+
+def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
+    """Every model answers the prompts of every split, some of them 16 times; the start makes the best-of-n curve."""
+    models = 1 + (recipe.sft is not None) + (recipe.policy is not None)
+    asked = Amount(3 * config.prompts)
+    if recipe.world is None:
+        there = look.prompts.held_out
+        asked = Amount(config.prompts, "up to")
+        if there is not None:
+            asked = Amount(min(config.prompts, there.number), there.sure)
+    few = min(asked.number, config.diversity_prompts) * DIVERSITY
+    best = min(asked.number, config.best_of_prompts) * config.best_of if recipe.reward is not None else 0
+    answers = asked.times(models) + Amount(models * few)
+    shapes = rollout_shapes(look, config.completion)
+    ideal = asked.times(1 if recipe.world is not None else 0)
+    scored = answers + ideal + Amount(best)
+    return Work(
+        "evaluate",
+        "measuring",
+        completions=round(answers.number + best),
+        shapes=shapes,
+        spent={
+            "sample": sampled(answers + Amount(best), look, config.completion),
+            "score": _read(scored, shapes),
+        },
+    )
+
+
+def rollout_shapes(look: Look, limit: int) -> tuple[Shape, ...]:
+    """Prompts with a completion as long as answers are, and never longer than `limit`."""
+    lengths = [min(one, limit) for one in _answers(look)] or [limit]
+    return tuple(
+        Shape(shape.prompt, (lengths[n % len(lengths)],)) for n, shape in enumerate(look.prompts.shapes)
+    )
+
+
+def _answers(look: Look) -> Sequence[int]:
+    for seen in (look.demonstrations, look.preferences, look.judgements, look.corpus):
+        lengths = [length for shape in seen.shapes for length in shape.completions]
+        if lengths:
+            return lengths
+    return []
+
+
+def sampled(completions: Amount | None, look: Look, limit: int) -> Amount | None:
+    """Tokens of so many completions: as long as answers of the data, or up to the limit where there are none."""
+    if completions is None:
+        return None
+    lengths = [min(one, limit) for one in _answers(look)]
+    if not lengths:
+        return Amount(completions.number * limit, "up to")
+    return Amount(completions.number * mean(lengths), "about")
+
+
+def _read(completions: Amount, shapes: Sequence[Shape]) -> Amount | None:
+    """Tokens of so many completions with their prompts."""
+    if not shapes:
+        return None
+    return Amount(completions.number * mean([shape.tokens for shape in shapes]), "about")
