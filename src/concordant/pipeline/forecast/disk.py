@@ -75,9 +75,11 @@ def _checkpoints(recipe: Recipe, size: ModelSize | None, work: Work) -> int:
     if size is None or work.settings is None:
         return 0
     one = trained_numbers(recipe, size, work.stage) * (1 + MOMENTS) * FLOAT
-    every, steps = work.settings.checkpoint, work.rollouts or (work.steps.number if work.steps else 0)
-    written = int((steps - 1) // every.steps) if every.steps and steps else every.keep + 1
-    return one * max(1, min(every.keep + 1, written))  # one is written when the stage is stopped
+    when, steps = work.settings.checkpoint, work.rollouts or (work.steps.number if work.steps else 0)
+    there = when.keep + 1 if when.minutes else 0
+    if when.steps and steps:
+        there = min(when.keep + 1, int(steps - 1) // when.steps)
+    return one * max(1, there)  # a stage that is told to stop writes one
 
 
 def _logs(work: Work) -> int:

@@ -21,7 +21,7 @@ def timed(
 ) -> tuple[Range, int]:
     """Seconds of `act(n)`, and n: all of `whole`, or the multiple of `unit` that can be measured in the time.
 
-    Begins with `unit`, which is measured however long it takes, and where there is time for more is warm when it counts.
+    Begins with `unit`, which is measured however long it takes; where there is time for more, what counts is warm.
     """
     n = min(unit, whole)
     spent = _once(act, n, machine)

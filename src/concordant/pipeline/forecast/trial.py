@@ -7,6 +7,7 @@ as those of the data. Nothing is written.
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -304,7 +305,7 @@ class Trial:
     def _filling(self, examples: Sequence[Example], tokens: int) -> int:
         """How many of these examples fill a forward pass, on which its memory depends."""
         columns = mean([example.length * len(example.rows) for example in examples])
-        return max(1, min(len(examples), round(tokens / columns)))
+        return max(1, min(len(examples), math.ceil(tokens / columns)))
 
     def _per_token(
         self, act: Callable[[Sequence[Example]], object], rows: Sequence[Example], share: float
