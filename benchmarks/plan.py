@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py recipes/demo.toml machine.threads=1
 
-Plans, runs into a temporary folder, and prints both: seconds, peak memory and trained tokens of each stage, and what
-lies on the disk in the end. Whatever else the machine has to do meanwhile is in both figures.
+Plans, runs into a temporary folder, plans once more, and prints all: seconds, peak memory and tokens of each stage, and
+what lies on the disk in the end. The second plan shows how much the machine itself has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,25 +15,43 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("stage", "foreseen, s", "took, s", "ratio", "foreseen, MB", "peak, MB", "ratio", "tokens, foreseen / read")
+COLUMNS = (
+    "stage",
+    "foreseen, s",
+    "took, s",
+    "ratios",
+    "foreseen, MB",
+    "peak, MB",
+    "ratio",
+    "tokens, foreseen / read",
+)
 
 
 def main() -> None:
     words = sys.argv[1:] or ["recipes/demo.toml"]
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        plan = json.loads(concordant("plan", *words, "--run", str(run), "--probe", "--json"))
-        concordant("run", *words, "--run", str(run))
-        results = json.loads((run / "results.json").read_text())
-        taken = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
+        run, elsewhere = str(Path(folder) / "runs" / "run"), str(Path(folder) / "none" / "run")
+        ask = ("plan", *words, "--run", elsewhere, "--probe", "--json")
+        before = json.loads(concordant(*ask))
+        concordant("run", *words, "--run", run)
+        after = json.loads(concordant(*ask))
+        results = json.loads((Path(run) / "results.json").read_text())
+        taken = sum(file.stat().st_size for file in Path(run).rglob("*") if file.is_file())
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for stage, probe in plan["probe"].items():
-        print(row(stage, probe, plan, results))
-    about = sum(probe["seconds"]["about"] for probe in plan["probe"].values())
+    for stage in before["probe"]:
+        print(row(stage, before, after, results))
+    totals = [sum(one["seconds"]["about"] for one in plan["probe"].values()) for plan in (before, after)]
     total = results["seconds"]["total"]
-    print(f"| together | {about:.0f} | {total:.0f} | {about / total:.2f} | | | | |")
-    kept = plan["disk"]["models"] + plan["disk"]["logs"]
-    print(f"\nOn the disk in the end: {kept / 1e6:.1f} MB foreseen, {taken / 1e6:.1f} MB there.\n{plan['machine']}")
+    print(f"| together | {totals[0]:.0f}, {totals[1]:.0f} | {total:.0f} | {ratios(totals, total)} | | | | |")
+    kept = before["disk"]["models"] + before["disk"]["logs"]
+    print(
+        f"\nOn the disk in the end: {kept / 1e6:.1f} MB foreseen, {taken / 1e6:.1f} MB there. {before['machine']}."
+    )
+
+
+def ratios(foreseen: list[float], took: float) -> str:
+    """Of both probes."""
+    return ", ".join(f"{one / took:.2f}" for one in foreseen)
 
 
 def concordant(*words: str) -> str:
@@ -42,20 +60,23 @@ def concordant(*words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def row(stage: str, probe: dict[str, Any], plan: dict[str, Any], results: dict[str, Any]) -> str:
+def row(stage: str, before: dict[str, Any], after: dict[str, Any], results: dict[str, Any]) -> str:
     """One stage."""
-    seconds, took = probe["seconds"], results["seconds"]["stages"][stage]
-    foreseen, peak = probe["memory"]["about"] / 2**20, results["memory_mb"][stage]
-    work = next(work for work in plan["work"] if work["stage"] == stage)
+    seconds = [plan["probe"][stage]["seconds"] for plan in (before, after)]
+    took, peak = results["seconds"]["stages"][stage], results["memory_mb"][stage]
+    foreseen = before["probe"][stage]["memory"]["about"] / 2**20
+    work = next(work for work in before["work"] if work["stage"] == stage)
     spent = results["throughput"][stage]
     tokens = ", ".join(
         f"{name} {amount['number']:,} / {spent[name]['tokens']:,}"
         for name, amount in work["tokens"].items()
         if amount and name in spent
     )
+    told = ", ".join(f"{one['about']:.0f} ({one['low']:.0f} to {one['high']:.0f})" for one in seconds)
+    middle = [one["about"] for one in seconds]
     return (
-        f"| {stage} | {seconds['about']:.0f} ({seconds['low']:.0f} to {seconds['high']:.0f}) | {took:.0f} "
-        f"| {seconds['about'] / took:.2f} | {foreseen:.0f} | {peak:.0f} | {foreseen / peak:.2f} | {tokens} |"
+        f"| {stage} | {told} | {took:.0f} | {ratios(middle, took)} "
+        f"| {foreseen:.0f} | {peak:.0f} | {foreseen / peak:.2f} | {tokens} |"
     )
 
 

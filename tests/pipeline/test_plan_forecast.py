@@ -244,7 +244,7 @@ def test_memory_of_dpo_has_no_models_beside_the_policy(tmp_path: Path) -> None:
     found = foreseen(tmp_path, policy={"algorithm": "dpo"})
     assert found.size is not None
     parts = memory_of(found.recipe, found.size, works(found)["policy"])
-    assert {"reference", "critic", "reward model", "cache of the sampler"}.isdisjoint(parts)
+    assert {"reference", "critic", "reward model", "sampler"}.isdisjoint(parts)
 
 
 # disk

@@ -58,6 +58,10 @@ class Range:
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.middle + other.middle, self.high + other.high)
 
+    def less(self, part: float) -> Range:
+        """What is left without a part that was measured by itself; never quite nothing, as both are noisy."""
+        return Range(*(max(0.1 * whole, whole - part) for whole in (self.low, self.middle, self.high)))
+
     def times(self, factor: float) -> Range:
         """So many times as much."""
         return Range(self.low * factor, self.middle * factor, self.high * factor)

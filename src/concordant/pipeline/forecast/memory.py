@@ -13,6 +13,7 @@ from concordant.train.config import OnlineDPOConfig, OnPolicyConfig, PPOConfig, 
 MOMENTS = 2  # numbers that AdamW keeps of each trained one
 SLOTS = 256  # rows that `rollout.inline.InlineSampler` samples at once
 LOGITS = 2  # times the logits of a forward pass are held: themselves, and their gradient
+CACHES = 3  # times keys and values are held while rows join: the old ones, these padded, and all of them
 
 SAMPLING = ("feedback", "policy", "evaluate")
 
@@ -29,7 +30,7 @@ def memory_of(recipe: Recipe, size: ModelSize, work: Work) -> dict[str, int]:
         if recipe.reward is not None:
             parts["reward model"] = size.trunk * FLOAT
     if work.stage in SAMPLING and "sample" in work.spent:
-        parts["cache of the sampler"] = size.cache(min(SLOTS, work.completions), columns(recipe, work))
+        parts["sampler"] = sampler_bytes(recipe, size, work)
     return {name: number for name, number in parts.items() if number}
 
 
@@ -75,6 +76,12 @@ def trained_numbers(recipe: Recipe, size: ModelSize, stage: str) -> int:
     if stage == "policy" and isinstance(recipe.policy, PPOConfig):
         trained += critic_numbers(recipe.policy, size)
     return trained
+
+
+def sampler_bytes(recipe: Recipe, size: ModelSize, work: Work) -> int:
+    """Keys and values of all rows at their longest, and the mask with which their prompts are read."""
+    rows, prompt = min(SLOTS, work.completions), max((shape.prompt for shape in work.shapes), default=0)
+    return CACHES * size.cache(rows, columns(recipe, work)) + rows * prompt**2 * FLOAT
 
 
 def columns(recipe: Recipe, work: Work) -> int:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from concordant.models.hardware import Machine, forget_peak, memory_mb
+from concordant.models.hardware import Machine, forget_peak
 from concordant.pipeline.forecast.amounts import Range
-from concordant.pipeline.forecast.memory import SLOTS, columns, memory_of, trained_numbers
+from concordant.pipeline.forecast.memory import MOMENTS, memory_of, trained_numbers
 from concordant.pipeline.forecast.size import FLOAT, ModelSize
-from concordant.pipeline.forecast.trial import Trial
+from concordant.pipeline.forecast.trial import Trial, peak
 from concordant.pipeline.forecast.work import Work
 from concordant.pipeline.recipe import Recipe
 
@@ -73,16 +73,13 @@ class Probe:
         return ""
 
     def _memory(self, work: Work, trial: Trial) -> Range:
-        """The measured peak, and what comes on top: the cache at its longest, the copy for a checkpoint."""
-        kind = "device" if self.machine.device.type == "cuda" else "rss"
-        peak = memory_mb(self.machine.device)[kind] * 2**20
-        more = 0
-        if trial.cached:
-            longest = self.size.cache(min(SLOTS, work.completions), columns(self.recipe, work))
-            more += max(0, longest - self.size.cache(1, trial.cached))
-        if work.settings is not None and kind == "rss":
-            more += trained_numbers(self.recipe, self.size, work.stage) * 3 * FLOAT
-        return Range(peak, peak + more, (peak + more) * (1 + UNSEEN))
+        """The measured peak, and what comes on top: sampling at its longest, the copy for a checkpoint."""
+        measured = peak(self.machine)
+        copied = 0
+        if work.settings is not None and self.machine.device.type == "cpu":
+            copied = trained_numbers(self.recipe, self.size, work.stage) * (1 + MOMENTS) * FLOAT
+        most = max(measured + copied, trial.sampling)
+        return Range(min(measured, most), most, most * (1 + UNSEEN))
 
 
 def free_memory(machine: Machine) -> int:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +20,11 @@ import torch
 from concordant.data.batches import Example, Pair, Row, micro_batches
 from concordant.evaluation.answers import kl_to_reference
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
-from concordant.models.hardware import Machine
+from concordant.models.hardware import Machine, memory_mb
 from concordant.models.load import Reference, add_adapter
 from concordant.pipeline.forecast.amounts import Amount, Range
 from concordant.pipeline.forecast.lengths import Shape, mean, repeated
-from concordant.pipeline.forecast.memory import SLOTS
+from concordant.pipeline.forecast.memory import SLOTS, sampler_bytes
 from concordant.pipeline.forecast.size import ModelSize
 from concordant.pipeline.forecast.timing import timed
 from concordant.pipeline.forecast.work import Work
@@ -63,7 +66,7 @@ class Trial:
     def __init__(self, recipe: Recipe, size: ModelSize, machine: Machine, work: Work, budget: float) -> None:
         self.recipe, self.size, self.machine, self.work, self.budget = recipe, size, machine, work, budget
         self.random = random.Random(0)
-        self.cached = 0  # tokens whose keys and values were held at once
+        self.sampling = 0.0  # bytes held while a stage samples as many and as long rows as it may
         self.notes: list[str] = []  # what the time leaves out
 
     def measure(self) -> Range:
@@ -100,7 +103,7 @@ class Trial:
     def _on_policy(self, config: PPOConfig | CriticFreeConfig) -> Range:
         policy = self._adapted(self._policy())
         scorer = self._scorer(config)
-        per_token = self._per_sampled_token(policy, 0.3, config.batch)
+        sampling = self._sampling(policy, 0.4)
         critic = self._critic(config)
         groups = [Group("policy", policy, config.optimizer.lr)]
         if critic is not None:
@@ -115,8 +118,7 @@ class Trial:
             improver.step(rollout, torch.randn(len(rollout.samples)).tolist())
 
         per_update = self._per_rollout(update, config)
-        sampled = self.work.spent["sample"]
-        seconds = per_token.times(_number(sampled)) + per_update.times(config.updates)
+        seconds = sampling + per_update.times(config.updates)
         if isinstance(config, CriticFreeConfig) and config.dynamic_sampling:
             self.notes.append("groups whose scores are all alike, which are sampled again")
         return seconds
@@ -125,12 +127,11 @@ class Trial:
         assert self.work.steps is not None
         policy = self._adapted(self._policy())
         scorer = self._scorer(config)
-        sampled, scored = self.work.spent["sample"], self.work.spent["score"]
-        seconds = self._per_sampled_token(policy, 0.3, self.work.completions).times(_number(sampled))
+        seconds = self._sampling(policy, 0.4)
         if scorer is not None:
             rows = self._examples(repeated(self.work.shapes, SLOTS))
             per_token = self._per_token(lambda few: scorer.score_rows([e.rows[0] for e in few]), rows, 0.2)
-            seconds += per_token.times(_number(scored))
+            seconds += per_token.times(_number(self.work.spent["score"]))
         if isinstance(config, BestOfNConfig):
             objective = sft_objective(policy)
             shapes = self.work.shapes
@@ -143,17 +144,14 @@ class Trial:
         return seconds + per_step.times(self.work.steps.number)
 
     def _feedback(self) -> Range:
-        sampled = self.work.spent["sample"]
-        per_token = self._per_sampled_token(self._policy(), 1.0, self.work.completions)
         self.notes.append("keeping completions in the store, and the votes of labelers")
-        return per_token.times(_number(sampled))
+        return self._sampling(self._policy(), 1.0)
 
     def _evaluate(self) -> Range:
         config = self.recipe.evaluate
         assert config is not None
         policy = self._policy()
-        sampled, scored = self.work.spent["sample"], self.work.spent["score"]
-        seconds = self._per_sampled_token(policy, 0.5, SLOTS).times(_number(sampled))
+        seconds = self._sampling(policy, 0.6)
         reference, scorer = self._policy(), None
         if self.recipe.reward is not None:
             scorer = RewardModel(self._scored_model(), 0, config.tokens, self.machine)
@@ -167,7 +165,7 @@ class Trial:
 
         self.notes.append("figures and the report")
         rows = self._examples(repeated(self.work.shapes, 2 * SLOTS))
-        return seconds + self._per_token(judge, rows, 0.5).times(_number(scored))
+        return seconds + self._per_token(judge, rows, 0.4).times(_number(self.work.spent["score"]))
 
     # what takes part in them
 
@@ -299,7 +297,7 @@ class Trial:
 
         # Groups are whole, and each minibatch has at least one full forward pass.
         unit = config.minibatches * group * -(-self._filling(examples, config.tokens) // group)
-        seconds, n = timed(learn, batch, 0.7 * self.budget, self.machine, unit=min(unit, batch))
+        seconds, n = timed(learn, batch, 0.6 * self.budget, self.machine, unit=min(unit, batch))
         return seconds.times(batch / n)
 
     def _filling(self, examples: Sequence[Example], tokens: int) -> int:
@@ -314,19 +312,44 @@ class Trial:
         seconds, n = timed(lambda few: act(rows[:few]), len(rows), share * self.budget, self.machine)
         return seconds.times(1 / sum(row.length for example in rows[:n] for row in example.rows))
 
-    def _per_sampled_token(self, policy: Any, share: float, completions: int) -> Range:
-        """Seconds of a sampled token, in completions as long as they are expected to be on the average."""
-        lengths = [length for shape in self.work.shapes for length in shape.completions]
-        length = max(1, round(mean(lengths)))
-        sampler = InlineSampler(
-            policy, stop_ids=(), pad_id=0, limit=length, machine=self.machine, slots=SLOTS
+    def _sampling(self, policy: Any, share: float) -> Range:
+        """Seconds of all the sampling of a stage: reading prompts, then a token of every row at each step.
+
+        Where the time is too short for as many rows as the sampler takes, a step of theirs follows from those of fewer
+        rows: it takes at least as long, and at most as much longer as there are more rows.
+        """
+        rows = min(SLOTS, self.work.completions)
+        prompts = [self._ids(shape.prompt) for shape in repeated(self.work.shapes, rows)]
+        length = max(2, round(mean([length for shape in self.work.shapes for length in shape.completions])))
+        read, step = (self._sampler(policy, limit) for limit in (1, length))
+        self.sampling = resident(self.machine) + sampler_bytes(self.recipe, self.size, self.work)
+        reading, n = timed(
+            lambda few: read.sample(prompts[:few], seed=0), rows, share * self.budget / 2, self.machine
         )
-        prompts = [self._ids(shape.prompt) for shape in repeated(self.work.shapes, min(SLOTS, completions))]
-        seconds, n = timed(
-            lambda few: sampler.sample(prompts[:few], seed=0), len(prompts), share * self.budget, self.machine
-        )
-        self.cached = n * (length + max(map(len, prompts)))
-        return seconds.times(1 / (n * length))
+        per_prompt_token = reading.times(1 / sum(map(len, prompts[:n])))
+
+        def per_step(few: int) -> Range:
+            seconds, _ = timed(
+                lambda _: step.sample(prompts[:few], seed=0), 1, share * self.budget / 4, self.machine
+            )
+            return seconds.less(reading.middle * few / n).times(1 / (length - 1))
+
+        steps = per_step(n)
+        if n < rows:
+            steps = _more_rows(per_step(max(1, n // 4)), max(1, n // 4), steps, n, rows)
+        tokens = _number(self.work.prompts) * mean(list(map(len, prompts)))
+        return per_prompt_token.times(tokens) + steps.times(_number(self.work.spent["sample"]) / rows)
+
+    def _sampler(self, policy: Any, limit: int) -> InlineSampler:
+        return InlineSampler(policy, stop_ids=(), pad_id=0, limit=limit, machine=self.machine, slots=SLOTS)
+
+
+def _more_rows(few: Range, n_few: int, many: Range, n_many: int, rows: int) -> Range:
+    """A step of `rows` rows, from steps of fewer ones."""
+    slope = max(0.0, many.middle - few.middle) / max(1, n_many - n_few)
+    most = many.high * rows / n_many
+    middle = min(most, many.middle + slope * (rows - n_many))
+    return Range(many.low, middle, most)
 
 
 def _rollout(examples: Sequence[Example], temperature: float, group: int = 1) -> Rollout:
@@ -345,3 +368,18 @@ def _rollout(examples: Sequence[Example], temperature: float, group: int = 1) ->
 
 def _number(amount: Amount | None) -> float:
     return amount.number if amount else 0.0
+
+
+def peak(machine: Machine) -> float:
+    """Bytes held at most since the peak was forgotten: on the accelerator, or resident."""
+    return memory_mb(machine.device)["device" if machine.device.type == "cuda" else "rss"] * 2**20
+
+
+def resident(machine: Machine) -> float:
+    """Bytes held now, or at most since the stage began where the system does not tell."""
+    if machine.device.type == "cuda":
+        return float(torch.cuda.memory_allocated(machine.device))
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * float(os.sysconf("SC_PAGE_SIZE"))
+    return peak(machine)

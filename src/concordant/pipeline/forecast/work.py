@@ -36,6 +36,7 @@ class Work:
     unit: str = "examples"
     rollouts: int = 0  # rollouts, or rounds
     completions: int = 0  # of a rollout or round; of the whole stage where there is none
+    prompts: Amount | None = NONE  # that the sampler reads, each once for all of its completions
     updates: float = 0.0  # optimiser steps per rollout or round
     settings: LoopConfig | None = None
     shapes: tuple[Shape, ...] = ()  # of its examples
@@ -146,6 +147,7 @@ def _sampling(recipe: Recipe, look: Look) -> Work:
         "feedback",
         "sampling candidates",
         completions=settings.prompts * settings.completions,
+        prompts=prompts,
         shapes=seen.shapes,
         spent={"sample": sampled(completions, look, settings.completion)},
     )
@@ -162,12 +164,13 @@ def _on_policy(config: OnPolicyConfig, look: Look) -> Work:
         Amount(config.updates * updates, "" if config.early_stop_kl is None else "up to"),
         config.batch // config.minibatches,
         "completions",
-        config.updates,
-        config.batch,
-        updates,
-        config,
-        shapes,
-        {
+        rollouts=config.updates,
+        completions=config.batch,
+        prompts=completions.times(1 / config.group) + norm,
+        updates=updates,
+        settings=config,
+        shapes=shapes,
+        spent={
             "sample": sampled(completions + norm, look, config.completion),
             "score": _read(completions, shapes),
             "train": _read(completions.times(config.epochs), shapes),
@@ -185,13 +188,13 @@ def _rounds(config: RoundsConfig, look: Look) -> Work:
         str(getattr(config, "algorithm", "")),
         Amount(config.rounds * config.steps_per_round, "up to"),
         config.batch,
-        "examples",
-        config.rounds,
-        config.prompts * config.samples,
-        config.steps_per_round,
-        config,
-        shapes,
-        {
+        rollouts=config.rounds,
+        completions=config.prompts * config.samples,
+        prompts=Amount(config.rounds * config.prompts),
+        updates=config.steps_per_round,
+        settings=config,
+        shapes=shapes,
+        spent={
             "sample": sampled(completions, look, config.completion),
             "score": _read(completions, shapes),
             "train": _read(kept, shapes),
@@ -208,19 +211,21 @@ def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
         asked = Amount(config.prompts, "up to")
         if there is not None:
             asked = Amount(min(config.prompts, there.number), there.sure)
-    few = min(asked.number, config.diversity_prompts) * DIVERSITY
-    best = min(asked.number, config.best_of_prompts) * config.best_of if recipe.reward is not None else 0
-    answers = asked.times(models) + Amount(models * few)
+    few = min(asked.number, config.diversity_prompts)
+    best = min(asked.number, config.best_of_prompts) if recipe.reward is not None else 0
+    answers = asked.times(models) + Amount(models * few * DIVERSITY)
+    curve = Amount(best * config.best_of)
     shapes = rollout_shapes(look, config.completion)
     ideal = asked.times(1 if recipe.world is not None else 0)
-    scored = answers + ideal + Amount(best)
+    scored = answers + ideal + curve
     return Work(
         "evaluate",
         "measuring",
-        completions=round(answers.number + best),
+        completions=round(answers.number + curve.number),
+        prompts=asked.times(models) + Amount(models * few + best),
         shapes=shapes,
         spent={
-            "sample": sampled(answers + Amount(best), look, config.completion),
+            "sample": sampled(answers + curve, look, config.completion),
             "score": _read(scored, shapes),
         },
     )
