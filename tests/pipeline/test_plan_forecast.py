@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from concordant.models.load import add_adapter, load_policy, new_reward_model
 from concordant.pipeline.forecast import disk, look
 from concordant.pipeline.forecast.amounts import NONE, Amount
 from concordant.pipeline.forecast.forecast import Forecast, forecast
-from concordant.pipeline.forecast.memory import memory_of
+from concordant.pipeline.forecast.memory import SLOTS, memory_of
 from concordant.pipeline.forecast.size import size_at, size_of
 from concordant.pipeline.forecast.work import Work
+from concordant.pipeline.parts.sampling import sampler_of
 from concordant.pipeline.recipe import load_recipe
+from concordant.rollout.inline import InlineSampler
 from tinies import save_models
 from tiny_run import STAGES, TOWN, concordant, results, town, town_file, written
 
@@ -245,6 +248,11 @@ def test_memory_of_dpo_has_no_models_beside_the_policy(tmp_path: Path) -> None:
     assert found.size is not None
     parts = memory_of(found.recipe, found.size, works(found)["policy"])
     assert {"reference", "critic", "reward model", "sampler"}.isdisjoint(parts)
+
+
+def test_the_sampler_samples_as_many_rows_at_once_as_memory_is_counted_for() -> None:
+    for sampler in (InlineSampler.__init__, sampler_of):
+        assert inspect.signature(sampler).parameters["slots"].default == SLOTS
 
 
 # disk

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from concordant.config import Config
 
+SAMPLES = 16  # completions per prompt for diversity
+
 
 class EvaluateConfig(Config):
     """Every model answers the same held-back prompts."""

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from concordant.config import Config
 from concordant.errors import UserError
 
+NORM_SAMPLES = 512  # completions of the reference that fix the score normalisation
+
 
 class OptimizerConfig(Config):
     """AdamW with a warm-up and a schedule."""

@@ -8,7 +8,7 @@ from concordant.pipeline.forecast.lengths import mean
 from concordant.pipeline.forecast.size import FLOAT, ModelSize
 from concordant.pipeline.forecast.work import Work
 from concordant.pipeline.recipe import Recipe
-from concordant.train.config import OnlineDPOConfig, OnPolicyConfig, PPOConfig, ScoredConfig
+from concordant.train.config import NORM_SAMPLES, OnlineDPOConfig, OnPolicyConfig, PPOConfig, ScoredConfig
 
 MOMENTS = 2  # numbers that AdamW keeps of each trained one
 SLOTS = 256  # rows that `rollout.inline.InlineSampler` samples at once
@@ -80,7 +80,14 @@ def trained_numbers(recipe: Recipe, size: ModelSize, stage: str) -> int:
 
 def sampler_bytes(recipe: Recipe, size: ModelSize, work: Work) -> int:
     """Keys and values of all rows at their longest, and the mask with which their prompts are read."""
-    rows, prompt = min(SLOTS, work.completions), max((shape.prompt for shape in work.shapes), default=0)
+    at_once = work.completions
+    if (
+        isinstance(recipe.policy, OnPolicyConfig)
+        and work.stage == "policy"
+        and recipe.policy.score_norm != "none"
+    ):
+        at_once = max(at_once, NORM_SAMPLES)
+    rows, prompt = min(SLOTS, at_once), max((shape.prompt for shape in work.shapes), default=0)
     return CACHES * size.cache(rows, columns(recipe, work)) + rows * prompt**2 * FLOAT
 
 

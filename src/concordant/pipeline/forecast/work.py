@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.config import SAMPLES, EvaluateConfig
 from concordant.pipeline.forecast.amounts import NONE, Amount
 from concordant.pipeline.forecast.lengths import Shape, mean
 from concordant.pipeline.forecast.look import Look, Seen
 from concordant.pipeline.recipe import Recipe
 from concordant.train.config import (
+    NORM_SAMPLES,
     DPOConfig,
     FitConfig,
     IPOConfig,
@@ -20,9 +21,6 @@ from concordant.train.config import (
     OnPolicyConfig,
     RoundsConfig,
 )
-
-NORM_SAMPLES = 512  # completions of `pipeline.parts.on_policy.reference_scores`
-DIVERSITY = 16  # completions of a prompt in `pipeline.stages.evaluate`
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
             asked = Amount(min(config.prompts, there.number), there.sure)
     few = min(asked.number, config.diversity_prompts)
     best = min(asked.number, config.best_of_prompts) if recipe.reward is not None else 0
-    answers = asked.times(models) + Amount(models * few * DIVERSITY)
+    answers = asked.times(models) + Amount(models * few * SAMPLES)
     curve = Amount(best * config.best_of)
     shapes = rollout_shapes(look, config.completion)
     ideal = asked.times(1 if recipe.world is not None else 0)

@@ -16,7 +16,7 @@ from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
 from concordant.rollout.rollout import Asked, Sampler
 from concordant.train.checkpoint import Checkpoint
-from concordant.train.config import CriticFreeConfig, PPOConfig
+from concordant.train.config import NORM_SAMPLES, CriticFreeConfig, PPOConfig
 from concordant.train.estimate import Models, OnPolicy
 from concordant.train.improve import improve
 from concordant.train.improver import Improver
@@ -24,7 +24,6 @@ from concordant.train.learner import Group
 from concordant.train.rewards import Reward, ScoreNorm, checked
 from concordant.train.step import Step
 
-NORM_SAMPLES = 512  # completions of the reference that fix the score normalisation
 SHOWN = 4  # completions per rollout kept for people
 
 

@@ -11,7 +11,7 @@ import torch
 from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, describe, differences, gold_gaps, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
-from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.config import SAMPLES, EvaluateConfig
 from concordant.evaluation.labelers import against_gold
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
 from concordant.evaluation.showing import side_by_side, spread
@@ -26,8 +26,6 @@ from concordant.pipeline.parts.preferences import examples_of, split_preferences
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
 from concordant.rollout.rollout import Asked, Rollout, Sample
 from concordant.train.rewards import RewardModel
-
-SAMPLES = 16  # completions per prompt for diversity
 
 
 @dataclass(frozen=True)
