@@ -12,16 +12,18 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from concordant.data.batches import Example, Pair, Row, micro_batches
+from concordant.data.batches import Example, Pair, Row
 from concordant.evaluation.answers import kl_to_reference
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.hardware import Machine, memory_mb
 from concordant.models.load import Reference, add_adapter
+from concordant.models.memory import Budget
 from concordant.pipeline.forecast.amounts import Amount, Range
 from concordant.pipeline.forecast.lengths import Shape, mean, repeated
 from concordant.pipeline.forecast.memory import SLOTS, sampler_bytes
@@ -54,6 +56,7 @@ from concordant.train.objectives.direct import completion_logprobs, pair_objecti
 from concordant.train.objectives.kto import kto_objective
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
+from concordant.train.passes import in_passes
 from concordant.train.rewards import RewardModel, ScoreNorm
 
 # Of a configuration: nothing here runs code of a model, and weights are drawn in full.
@@ -240,9 +243,8 @@ class Trial:
     @torch.inference_mode()
     def _reference(self, model: Any, few: Sequence[Example], tokens: int) -> None:
         single = [Example((row,)) for example in few for row in example.rows]
-        for batch in micro_batches(single, tokens, 0):
-            with self.machine.autocast():
-                completion_logprobs(model, batch.to(self.machine.device))
+        read = partial(completion_logprobs, model)
+        in_passes(single, read, tokens=Budget(tokens, "tokens"), pad_id=0, machine=self.machine)
 
     # rows
 
@@ -283,7 +285,7 @@ class Trial:
             learner.step()
 
         seconds, n = timed(
-            step, batch, self.budget, self.machine, unit=self._filling(examples, learner.tokens)
+            step, batch, self.budget, self.machine, unit=self._filling(examples, learner.budget.amount)
         )
         return seconds.times(batch / n)
 
