@@ -63,7 +63,8 @@ class Maker:
 @cache
 def sites() -> tuple[Site, ...]:
     """All of them in the order of files and lines, but for those that hand on the words of another error."""
-    found = (site for file in sorted(PACKAGE.rglob("*.py")) for site in _sites(file))
+    files = sorted(file for file in PACKAGE.rglob("*.py") if any(map(file.read_text("utf-8").count, KINDS)))
+    found = (site for file in files for site in _sites(file))
     return tuple(site for site in found if ast.unparse(site.parts["what"]) != "error.what")
 
 

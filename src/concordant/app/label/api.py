@@ -145,7 +145,7 @@ def invite_somebody(request: Request, account: Admin, asked: forms.AccountAsked)
     store = store_of(request)
     known = next((one for one in accounts(store) if one.name == asked.name.strip()), None)
     if known is not None and known.can_log_in and not asked.again:
-        raise HTTPException(409, f"{known.name} has a password already; ask for a new link with again")
+        raise HTTPException(409, f"{known.name} has a password already; send again = true for a new link")
     invited = add_account(store, asked.name, asked.role)
     link = request.url_for("invitation").include_query_params(token=invite(store, invited))
     return forms.Invited(name=invited.name, role=invited.role, link=str(link))
