@@ -12,13 +12,12 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from concordant.data.batches import Example, Pair, Row
+from concordant.data.batches import Example, MicroBatch, Pair, Row
 from concordant.evaluation.answers import kl_to_reference
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.hardware import Machine, memory_mb
@@ -243,7 +242,10 @@ class Trial:
     @torch.inference_mode()
     def _reference(self, model: Any, few: Sequence[Example], tokens: int) -> None:
         single = [Example((row,)) for example in few for row in example.rows]
-        read = partial(completion_logprobs, model)
+
+        def read(batch: MicroBatch) -> None:
+            completion_logprobs(model, batch)
+
         in_passes(single, read, tokens=Budget(tokens, "tokens"), pad_id=0, machine=self.machine)
 
     # rows
