@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from concordant.data.json_array import BrokenArrayError, elements
 from concordant.errors import UserError
 
 Broken = Callable[[UserError], None]
 
 SPLITS = ("train", "training", "test", "validation", "valid", "val", "dev", "eval")
+BLOCK = 1 << 20  # bytes of a JSON array that are read at once
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
@@ -186,11 +188,11 @@ def _excerpt(line: str, column: int, width: int = 40) -> str:
     return ("…" if begin else "") + text + ("…" if len(line.rstrip()) > end else "")
 
 
-def _broken_json(error: json.JSONDecodeError, line: str, where: str) -> UserError:
+def _broken_json(error: json.JSONDecodeError, line: str, where: str, column: int | None = None) -> UserError:
     mark = " (a byte order mark inside the file)" if "\ufeff" in line else ""
     return UserError(
         f"broken JSON{mark}: {error.msg}: {_excerpt(line, error.colno)}",
-        where=f"{where}:{error.colno}",
+        where=f"{where}:{column or error.colno}",
         expected="one complete JSON object",
         fix="mend the line; was the file cut off, or are two lines joined?",
     )
@@ -242,18 +244,19 @@ def _json_lines(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
 def _json(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
     """A JSON array of objects; a file of JSON lines with the name of a JSON file is read as such."""
     with _open(path) as file:
-        text = "".join(_decode(raw, source, number) for number, raw in enumerate(file, 1))
-    if text.lstrip().startswith("["):
-        yield from _array(text, source, report)
+        first = next((line for line in iter(lambda: file.readline(4096), b"") if line.strip()), b"")
+    if first.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        yield from _array(path, source, report)
         return
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    with _open(path) as file:
+        line = next((_decode(raw, source, n) for n, raw in enumerate(file, 1) if raw.strip()), "").rstrip()
     try:
-        json.loads(first)
+        json.loads(line)
     except (ValueError, RecursionError) as error:
         column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         report(
             UserError(
-                f"neither a JSON array nor JSON lines: {_excerpt(first, column)}",
+                f"neither a JSON array nor JSON lines: {_excerpt(line, column)}",
                 where=f"{source}:1:{column}",
                 expected="[{…}, {…}], or one object on each line",
                 fix="write the list of rows itself, without an object around it",
@@ -263,44 +266,55 @@ def _json(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
     yield from _json_lines(path, source, report)
 
 
-def _array(text: str, source: str, report: Broken) -> Iterator[RawRow]:
-    """Decode the elements one by one, so that each knows its line."""
-    decode = json.JSONDecoder().raw_decode
-    space = re.compile(r"[ \t\r\n]*")
-    position, line, counted = text.index("[") + 1, 1, 0
-    separator = ""
-
-    def skip(start: int) -> int:
-        match = space.match(text, start)
-        return match.end() if match else start
-
+def _array(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
+    """The objects of a JSON array, each with the line it begins on."""
     try:
-        while True:
-            position = skip(position)
-            if text[position : position + 1] == "]" and separator != ",":
-                return
-            line += text.count("\n", counted, position)
-            counted = position
-            value, end = decode(text, position)
-            where = f"{source}:{line}"
-            try:
-                row = RawRow(where, _object(value, where, text[position:end]))
-            except UserError as error:
-                report(error)
-            else:
-                yield row
-            position = skip(end)
-            separator = text[position : position + 1]
-            if separator == "]":
-                return
-            if separator != ",":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-            position += 1
-    except json.JSONDecodeError as error:
-        broken = text.split("\n")[error.lineno - 1] if text else ""
-        report(_broken_json(error, broken, f"{source}:{error.lineno}"))
-    except (ValueError, RecursionError) as error:
-        report(_monstrous(error, f"{source}:{line}"))
+        with _open(path) as file:
+            for element in elements(_blocks(file, source)):
+                where = f"{source}:{element.line}"
+                try:
+                    row = RawRow(where, _object(element.value, where, element.text))
+                except UserError as error:
+                    report(error)
+                else:
+                    yield row
+    except BrokenArrayError as broken:
+        where, cause = f"{source}:{broken.line}", broken.cause
+        if isinstance(cause, json.JSONDecodeError):
+            report(_broken_json(cause, cause.doc, where, broken.column))
+        else:
+            report(_monstrous(cause, where))
+
+
+def _blocks(file: BinaryIO, source: str) -> Iterator[str]:
+    """The text of a file in pieces of about `BLOCK` bytes, none of which ends inside a character."""
+    number, left, parts, size = 1, b"", [], 0
+    while raw := file.readline(BLOCK):
+        raw, left = left + raw, b""
+        if not raw.endswith(b"\n"):
+            cut = _whole_characters(raw)
+            raw, left = raw[:cut], raw[cut:]
+        parts.append(_decode(raw, source, number))
+        number += raw.endswith(b"\n")
+        size += len(raw)
+        if size >= BLOCK:
+            yield "".join(parts)
+            parts, size = [], 0
+    if left:
+        parts.append(_decode(left, source, number))
+    yield "".join(parts)
+
+
+def _whole_characters(raw: bytes) -> int:
+    """How many bytes there are before a character of UTF-8 that is cut off at the end."""
+    for back in range(1, min(4, len(raw)) + 1):
+        byte = raw[-back]
+        if byte >= 0xC0:  # where a character of several bytes begins
+            length = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            return len(raw) - back if length > back else len(raw)
+        if byte < 0x80:
+            break
+    return len(raw)
 
 
 def _csv(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
