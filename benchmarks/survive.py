@@ -1,7 +1,7 @@
 """Runs that survive the night: `python benchmarks/survive.py --kills 220 --faults 1 --files 10000 --recipes 2000`.
 
 Runs of every algorithm are killed at random moments of every stage, the faults of the night happen to them, and bad
-data files and bad recipes are tried. What goes on is compared to the byte (times aside) with the run nobody touched.
+data files and bad recipes are tried. What goes on is compared with the run nobody touched (tests/kills.py:differences).
 One process computes at a time. At the end stands one table; the exit status is 1 where anything failed.
 
 What is done lives beside the tests, which do a little of each: tests/kills.py, faults.py, bad_files.py, bad_recipes.py.

@@ -1,7 +1,7 @@
 """What happens to runs in the night, one function for each: it happens, the run is begun again, and nothing is lost.
 
 `tests/pipeline/test_survive.py` does each of them once, `benchmarks/survive.py` many times. Each ends with the run that
-went on being compared, to the byte, with the one nobody touched; a UserError has to be what the terminal says.
+went on being compared with the one nobody touched; a UserError has to be what the terminal says.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `tests/pipeline/test_survive.py` kills some, `benchmarks/survive.py` as many as one likes. A moment is a stage and a
 share of the time it took in the untouched run; some are aimed: the process dies as soon as a checkpoint has its
-temporary name. What is compared, to the byte and times aside: weights, logs, samples, votes and results.
+temporary name. What is compared: weights to the byte; logs, samples, votes and results value by value, times aside.
 """
 
 from __future__ import annotations
