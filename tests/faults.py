@@ -107,6 +107,13 @@ def stopped(outcome: Outcome) -> None:
 
 # Disks
 
+NO_ROOM = (  # what a run says of it: while it writes, before a checkpoint, before its first stage
+    "the disk is full",
+    "the disk does not take",
+    "too little disk space",
+    "the models of this run need",
+)
+
 
 @contextmanager
 def mounted(place: Path, *options: str) -> Iterator[Path]:
@@ -133,7 +140,7 @@ def full_disk(bench: Bench) -> None:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
         outcome = bench.start(run).wait()
         if outcome.status != 0:
-            refused(outcome, "the disk is full", "too little disk space", "the disk does not take")
+            refused(outcome, *NO_ROOM)
         filler.unlink()
         bench.goes_on(run)
 

@@ -16,7 +16,7 @@ from concordant.app.runs import folder_of
 from concordant.app.terminal import quiet_libraries
 from concordant.data.sources import hub_needs
 from concordant.pipeline.context import base_path
-from concordant.pipeline.forecast.amounts import Amount, Range
+from concordant.pipeline.forecast.amounts import Amount, Range, in_bytes
 from concordant.pipeline.forecast.disk import DiskNeed
 from concordant.pipeline.forecast.forecast import Forecast, forecast
 from concordant.pipeline.forecast.work import Work
@@ -137,7 +137,7 @@ def probe_table(found: Forecast) -> Table:
         table.add_row(
             work.stage,
             _range(measured.seconds, duration),
-            _range(measured.memory, size),
+            _range(measured.memory, in_bytes),
             "; ".join(measured.notes),
         )
     whole = sum((one.seconds for one in found.measured.values()), start=Range(0, 0, 0))
@@ -168,8 +168,8 @@ def memory_lines(found: Forecast) -> Iterator[str]:
     yield f"The model has {about}{found.size.parameters:,} parameters. Held at once, beside activations:"
     for work in found.making:
         parts = found.memory[work.stage]
-        told = ", ".join(f"{name} {size(number)}" for name, number in parts.items())
-        yield f"  {work.stage}: {size(sum(parts.values()))} ({told})"
+        told = ", ".join(f"{name} {in_bytes(number)}" for name, number in parts.items())
+        yield f"  {work.stage}: {in_bytes(sum(parts.values()))} ({told})"
     if not found.measured and found.making:
         yield "Time, and memory with activations, are measured in some seconds by --probe."
 
@@ -178,10 +178,12 @@ def disk_lines(disk: DiskNeed, folder: Path, *, known: bool) -> Iterator[str]:
     """What is written, beside what is free."""
     if not disk.most:
         return
-    models = f"models {size(disk.models)}, checkpoints up to {size(disk.checkpoints)}, " if known else ""
-    yield f"Disk: {models}votes, answers and logs about {size(disk.logs)}; {size(disk.free)} are free at {folder}."
+    parts = [f"votes, answers and logs about {in_bytes(disk.logs)}"]
+    if known:
+        parts = [f"models {in_bytes(disk.models)}", f"checkpoints up to {in_bytes(disk.checkpoints)}", *parts]
+    yield f"Disk: {', '.join(parts)}; {in_bytes(disk.free)} are free at {folder}."
     if disk.too_little:
-        yield f"WARNING: that is too little: {size(disk.most)} are needed at one time."
+        yield f"WARNING: that is too little: {in_bytes(disk.most)} are needed at one time."
 
 
 def downloads(recipe: Recipe) -> list[str]:
@@ -234,12 +236,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def size(number: float) -> str:
-    """Bytes as people say them."""
-    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= length:
-            digits = 0 if number >= 100 * length else 1
-            return f"{number / length:,.{digits}f} {unit}"
-    return f"{number:.0f} B"

@@ -68,3 +68,12 @@ class Range:
 
     def as_dict(self) -> dict[str, float]:
         return {"low": round(self.low, 2), "about": round(self.middle, 2), "high": round(self.high, 2)}
+
+
+def in_bytes(number: float) -> str:
+    """Bytes as people say them."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= length:
+            digits = 0 if number >= 100 * length else 1
+            return f"{number / length:,.{digits}f} {unit}"
+    return f"{number:.0f} B"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.errors import UserError
+from concordant.pipeline.forecast.amounts import in_bytes
 from concordant.pipeline.forecast.memory import MOMENTS, trained_numbers
 from concordant.pipeline.forecast.size import FLOAT, ModelSize, size_of
 from concordant.pipeline.forecast.work import Work
@@ -112,7 +113,7 @@ def check_disk(recipe: Recipe, stages: Sequence[Planned]) -> None:
     room = free_bytes(folder) + freed_bytes(making)
     if needed > room:
         raise UserError(
-            f"the models of this run need {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free",
+            f"the models of this run need {in_bytes(needed)}, and {in_bytes(room)} are free",
             where=str(folder),
             expected="room for the weights that every stage leaves, and for checkpoints beside them",
             fix="free some space, or choose another disk with --runs; `concordant plan` lists what is needed",

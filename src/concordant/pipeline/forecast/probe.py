@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from concordant.models.hardware import Machine, forget_peak
-from concordant.pipeline.forecast.amounts import Range
+from concordant.pipeline.forecast.amounts import Range, in_bytes
 from concordant.pipeline.forecast.memory import MOMENTS, memory_of, trained_numbers
 from concordant.pipeline.forecast.size import FLOAT, ModelSize
 from concordant.pipeline.forecast.trial import Trial, peak
@@ -69,7 +69,7 @@ class Probe:
         needed = sum(memory_of(self.recipe, self.size, work).values())
         free = MOST_OF_MEMORY * free_memory(self.machine)
         if needed > free:
-            return f"it takes more than {needed / 1e9:.1f} GB, and a probe may take {free / 1e9:.1f} GB here"
+            return f"it takes more than {in_bytes(needed)}, and a probe may take {in_bytes(free)} here"
         return ""
 
     def _memory(self, work: Work, trial: Trial) -> Range:
