@@ -57,6 +57,8 @@ def test_elements_and_their_lines(
         ('[{"a": 1},\n {"a": 2} {"a": 3}]', 2, 11, "','", 2),
         ('[{"a": 1},\n {"a": 2},]', 2, 11, "Expecting value", 2),
         ('[1,\n 2, "\n"]', 2, 6, "Invalid control character", 2),
+        ('[{"a": 1}]\n [{"a": 2}]', 2, 2, "Extra data", 1),
+        ("[]]", 1, 3, "Extra data", 0),
         ("[12, tru", 1, 6, "Expecting value", 1),
         ('[{"a": "b', 1, 8, "Unterminated string", 0),
         ("[1, 2", 1, 6, "','", 2),

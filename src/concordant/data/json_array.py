@@ -44,15 +44,17 @@ def elements(blocks: Iterator[str]) -> Iterator[Element]:
     while True:
         window.skip_space()
         if window.next == "]" and separator != ",":
-            return
+            break
         line = window.line_of(window.position)
         value, text = window.decode()
         yield Element(line, value, text)
         window.skip_space()
         separator = window.next
         if separator == "]":
-            return
+            break
         window.take(",")
+    window.take("]")
+    window.end()
 
 
 class _Window:
@@ -79,6 +81,12 @@ class _Window:
         if self.next != sign:
             self._refuse(json.JSONDecodeError(f"Expecting {sign!r} delimiter", self.text, self.position))
         self.position += 1
+
+    def end(self) -> None:
+        """Refuse what stands behind the array: rows there would be left out without a word."""
+        self.skip_space()
+        if self.next:
+            self._refuse(json.JSONDecodeError("Extra data", self.text, self.position))
 
     def decode(self) -> tuple[Any, str]:
         """The element at the position, and its text."""
