@@ -28,7 +28,7 @@ from concordant.pipeline.run import execute
 from concordant.pipeline.stages import sft
 from concordant.rollout import kept
 from concordant.rollout.inline import InlineSampler
-from concordant.train.checkpoint import Checkpoint, CheckpointWriter, load_checkpoint
+from concordant.train.checkpoint import RANK, Checkpoint, CheckpointWriter, load_checkpoint
 from concordant.train.config import OptimizerConfig
 from concordant.train.learner import Group, Learner, Objective
 from concordant.train.objectives.sft import sft_objective
@@ -272,10 +272,22 @@ def test_the_best_checkpoint_is_what_the_stage_leaves(
 
 
 def test_a_figure_that_there_is_not_is_named(trained: Path, tmp_path: Path) -> None:
-    recipe = town(tmp_path, policy__checkpoint={"every": "1 step", "best": "objective/gain"})
+    recipe = town(tmp_path, policy__checkpoint={"every": "10 min", "best": "objective/gain"})
     with pytest.raises(UserError, match="no figure 'objective/gain'") as raised:
         execute(recipe, trained, Silent(), StopRequest())
     assert "objective/rlhf_reward" in raised.value.expected
+
+
+def test_where_a_run_was_stopped_does_not_decide_which_step_is_the_best(
+    trained: Path, tmp_path: Path
+) -> None:
+    recipe = town(tmp_path, policy__checkpoint={"every": "2 steps", "best": "objective/score"})
+    for step in (1, 2):
+        reporter = Stopper(StopRequest(), "PPO", step)
+        with pytest.raises(Interrupted):
+            execute(recipe, trained, reporter, reporter.stop)
+    found = [load_checkpoint(trained / POLICY / "state" / f"step-{step}") for step in (1, 2)]
+    assert [one is not None and RANK in one.facts for one in found] == [False, True]
 
 
 def test_what_decides_about_the_best_is_part_of_the_fingerprint(trained: Path, tmp_path: Path) -> None:

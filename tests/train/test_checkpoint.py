@@ -261,13 +261,16 @@ def test_ranks() -> None:
     metrics = {"loss": 0.5, "objective/score": 2.0, "broken": math.nan}
     assert CheckpointConfig(best="objective/score").rank(metrics) == 2.0
     assert CheckpointConfig(best="-loss").rank(metrics) == -0.5
-    assert (
-        CheckpointConfig(best="broken").rank(metrics)
-        == CheckpointConfig(best="-broken").rank(metrics)
-        == -math.inf
-    )
+    for name in ("broken", "-broken", "lost", "-lost"):
+        assert CheckpointConfig(best=name).rank(metrics) == -math.inf
+
+
+def test_a_figure_that_no_step_has_is_refused() -> None:
+    metrics = {"loss": 0.5}
+    for name in ("", "loss", "-loss"):
+        CheckpointConfig(best=name).check_best(metrics)
     with pytest.raises(UserError, match="no figure 'lost'"):
-        CheckpointConfig(best="lost").rank(metrics)
+        CheckpointConfig(best="-lost").check_best(metrics)
 
 
 def test_what_a_crash_left_is_cleared_away(tmp_path: Path) -> None:

@@ -131,11 +131,13 @@ class Context:
 
         cadence = Cadence(when)
         kept = Checkpoints(self.folder.checkpoints, when.keep)
-        last = None
+        last, saved = None, 0
         with ExitStack() as shown, CheckpointWriter(kept, before=self.folder.sync_logs) as writer:
             progress = None
             try:
                 for step in steps:
+                    if step.number == 1:
+                        when.check_best(step.metrics)
                     if progress is None:
                         progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
                     self.log(step)
@@ -145,16 +147,20 @@ class Context:
                     writer.check()
                     if step.number == step.total:
                         continue  # the stage is about to leave more than a checkpoint; the run stops behind it
-                    if cadence.due(step.number) and not writer.busy:
-                        writer.save(step.number, self._state_after(step, state(), when))
+                    # Which steps are compared must not depend on how fast the disk is.
+                    if cadence.due(step.number) and (when.best or not writer.busy):
+                        rank = {RANK: when.rank(step.metrics)} if when.best else {}
+                        writer.save(step.number, self._state_after(step, state(), **rank))
                         cadence.saved()
+                        saved = step.number
                     self.stop.check()
             except (
                 Interrupted
             ):  # here or while the loop was sampling: the learner has not moved since the last step
-                if last is not None:
-                    writer.save(last.number, self._state_after(last, state(), when))
-                    writer.finish()
+                if last is not None and last.number != saved:
+                    # Without a rank: what a run leaves must not depend on where somebody stopped it.
+                    writer.save(last.number, self._state_after(last, state()))
+                writer.finish()
                 raise
         if when.best and last is not None:
             best = kept.best(self.reporter.say)
@@ -164,13 +170,10 @@ class Context:
                 )
                 restore(best)
 
-    def _state_after(self, step: Step, state: Checkpoint, when: CheckpointConfig) -> Checkpoint:
-        """A loop's own state, what its watch remembers, and what the stage has spent so far."""
-        from concordant.train.checkpoint import RANK
-
+    def _state_after(self, step: Step, state: Checkpoint, **more: float) -> Checkpoint:
+        """A loop's own state, what its watch remembers, what the stage has spent so far, and more facts."""
         own = {"step": step.number, "watch": self.watch.state(), **self.totals.facts()}
-        rank = {RANK: when.rank(step.metrics)} if when.best else {}
-        return replace(state, facts={**state.facts, **own, **rank})
+        return replace(state, facts={**state.facts, **own, **more})
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Go on from the facts of a checkpoint."""

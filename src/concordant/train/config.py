@@ -47,7 +47,8 @@ class CheckpointConfig(Config):
     """Figure of steps.jsonl, with a minus where lower is better: the checkpoint with the best one stays too, and is
     what the stage leaves; empty = the stage leaves what its last step gave.
 
-    Such as "objective/rlhf_reward" for PPO. Only steps with a checkpoint are compared.
+    Such as "objective/rlhf_reward" for PPO. Only the last step and those that `every` names are compared: with minutes
+    they depend on the clock, and so does what the stage leaves.
     """
 
     @model_validator(mode="before")
@@ -60,18 +61,23 @@ class CheckpointConfig(Config):
     def _steps_unless_said(cls, value: Any) -> Any:
         return f"{value} steps" if type(value) is int else value
 
-    def rank(self, metrics: Mapping[str, float]) -> float:
-        """How good a step is by `best`: higher is better. Raises a `UserError` where it has no such figure."""
+    def check_best(self, metrics: Mapping[str, float]) -> None:
+        """Raise a `UserError` where the steps of a stage, of which these are the figures, have none that is `best`."""
         name = self.best.removeprefix("-")
-        if name not in metrics:
+        if name and name not in metrics:
             raise UserError(
                 f"the steps of this stage have no figure {name!r}",
                 where="checkpoint.best",
                 expected=f"one of {', '.join(sorted(metrics))}",
                 fix="name one of them, or leave checkpoint.best empty",
             )
-        value = metrics[name] if math.isfinite(metrics[name]) else -math.inf
-        return -value if self.best.startswith("-") and math.isfinite(value) else value
+
+    def rank(self, metrics: Mapping[str, float]) -> float:
+        """How good a step is by `best`: higher is better, and a step without that figure is the worst."""
+        value = metrics.get(self.best.removeprefix("-"), math.nan)
+        if not math.isfinite(value):
+            return -math.inf
+        return -value if self.best.startswith("-") else value
 
     @property
     def steps(self) -> int:
