@@ -17,6 +17,7 @@ import pytest
 
 from concordant.errors import UserError
 from concordant.pipeline import lock
+from concordant.pipeline.interrupt import Interrupted
 from concordant.pipeline.lock import LOCK, SILENT, Owner, locked
 
 
@@ -56,6 +57,19 @@ def test_an_owner_says_who_it_is_and_gives_the_run_back(tmp_path: Path) -> None:
         assert f"process {os.getpid()} on {owner.host}" in refused(tmp_path / "run").expected
     assert (tmp_path / "run" / LOCK).read_text() == ""
     assert taken_over(tmp_path / "run") == []
+
+
+def test_a_run_that_is_stopped_or_fails_is_given_back_too(tmp_path: Path) -> None:
+    for error in (Interrupted(), UserError("full", where="here", expected="room", fix="make some")):
+        with pytest.raises(type(error)), locked(tmp_path):
+            raise error
+        assert (tmp_path / LOCK).read_text() == ""
+
+
+def test_the_name_of_an_owner_that_took_over_stays(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        left(tmp_path, replace(Owner.this(), host="elsewhere"))
+    assert "elsewhere" in (tmp_path / LOCK).read_text()
 
 
 def test_a_killed_owner_is_replaced_with_a_word(tmp_path: Path) -> None:

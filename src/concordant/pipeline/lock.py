@@ -95,10 +95,16 @@ def locked(
         if before is not None:
             _refuse_living(before, file, exclusive)
             say(f"the last owner of this run is gone ({before}); taken over")
-        _write(descriptor, json.dumps(asdict(Owner.this())))
-        with _beating(descriptor, file, leave or (lambda: _leave(file))):
-            yield
-        _write(descriptor, "")  # given back in good order
+        mine = json.dumps(asdict(Owner.this()))
+        _write(descriptor, mine)
+        try:
+            with _beating(mine, file, leave or (lambda: _leave(file))):
+                yield
+        finally:
+            if _read(descriptor) == mine:
+                _write(
+                    descriptor, ""
+                )  # given back, however the block ended; only a killed owner leaves its name
     finally:
         os.close(descriptor)
 
@@ -153,9 +159,9 @@ def _write(descriptor: int, text: str) -> None:
 
 
 @contextmanager
-def _beating(descriptor: int, file: Path, leave: Callable[[], None]) -> Iterator[None]:
-    """Give signs of life while the block runs, and look whether the run is still ours."""
-    mine, over = _read(descriptor), Event()
+def _beating(mine: str, file: Path, leave: Callable[[], None]) -> Iterator[None]:
+    """Give signs of life while the block runs, and look whether the lock still says what we wrote."""
+    over = Event()
 
     def beat() -> None:
         while not over.wait(BEAT):
