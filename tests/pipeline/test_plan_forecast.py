@@ -277,6 +277,8 @@ def test_checkpoints_are_weights_and_moments_as_often_as_they_stay(tmp_path: Pat
     assert found.size is not None
     one = 3 * 4 * (found.size.parameters + found.size.trunk + 32 + 1)
     assert found.disk.checkpoints == (3 + 1) * one
+    changes["policy__checkpoint"]["best"] = "objective/score"
+    assert foreseen(tmp_path, **changes).disk.checkpoints == (3 + 1 + 1) * one
     changes["policy__checkpoint"] = {"every": "0 steps", "keep": 3}
     assert foreseen(tmp_path, **changes).disk.checkpoints == one  # the one of a stop
 

@@ -72,14 +72,15 @@ def model_bytes(size: ModelSize | None, stages: Collection[str]) -> int:
 
 
 def _checkpoints(recipe: Recipe, size: ModelSize | None, work: Work) -> int:
-    """Bytes of the checkpoints that stay, and of the one being written before the oldest goes."""
+    """Bytes of the checkpoints that stay, the best among them, and of the one being written before the oldest goes."""
     if size is None or work.settings is None:
         return 0
     one = trained_numbers(recipe, size, work.stage) * (1 + MOMENTS) * FLOAT
     when, steps = work.settings.checkpoint, work.rollouts or (work.steps.number if work.steps else 0)
-    there = when.keep + 1 if when.minutes else 0
+    most = when.keep + bool(when.best) + 1
+    there = most if when.minutes else 0
     if when.steps and steps:
-        there = min(when.keep + 1, int(steps - 1) // when.steps)
+        there = min(most, int(steps - 1) // when.steps)
     return one * max(1, there)  # a stage that is told to stop writes one
 
 
