@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from loops import Pays
+from torch import Tensor
 
+from concordant.data.batches import MicroBatch
 from concordant.data.types import Prompt
 from concordant.errors import UserError
+from concordant.models.forward import sequence_scores
 from concordant.models.load import load_policy, new_reward_model
 from concordant.rollout.rollout import Rollout, Sample
+from concordant.train import rewards
 from concordant.train.rewards import RewardModel, checked
 from tinies import KINDS, MACHINE, PAD, random_prompts, random_rows, sampler_of
 
@@ -31,6 +37,24 @@ def test_a_reward_model_scores_each_completion_whatever_the_budget(
         ids = torch.tensor([sample.prompt_ids + sample.completion])
         last = model.base_model(input_ids=ids).last_hidden_state[0, -1]
         assert torch.allclose(model.score(last)[0], score, atol=1e-5)
+
+
+def test_memory_that_gives_out_is_said_and_the_scores_stay(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(model: Any, batch: MicroBatch) -> Tensor:
+        if batch.ids_BT.numel() > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sequence_scores(model, batch)
+
+    said: list[str] = []
+    model = new_reward_model(folders["llama"], pad_id=PAD, seed=0)
+    rows = random_rows(12)
+    before = RewardModel(model, PAD, 10_000, MACHINE).score_rows(rows)
+    monkeypatch.setattr(rewards, "sequence_scores", small)
+    scorer = RewardModel(model, PAD, 200, MACHINE, said.append)
+    assert torch.allclose(scorer.score_rows(rows), before, atol=1e-5)
+    assert said == [f"  out of memory: from here on at most {n} tokens in one pass" for n in (100, 50)]
 
 
 def test_scores_are_plain_numbers_on_the_cpu(folders: dict[str, str]) -> None:

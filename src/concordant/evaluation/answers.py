@@ -78,7 +78,7 @@ class Answer:
 
 @torch.inference_mode()
 def kl_to_reference(
-    reference: Any, rollout: Rollout, *, pad_id: int, tokens: int, machine: Machine
+    reference: Any, rollout: Rollout, *, pad_id: int, tokens: Budget, machine: Machine
 ) -> list[float]:
     """k1 of each completion, summed over its tokens: log-probability when sampled less that of the reference."""
     kl = torch.zeros(len(rollout.samples))
@@ -92,7 +92,7 @@ def kl_to_reference(
         drift = torch.where(batch.loss_mask_BC.cpu(), k1(logprobs, ref_logprobs), torch.zeros(()))
         kl[rows] = drift.sum(1)
 
-    in_passes(examples, read, tokens=Budget(tokens, "tokens"), pad_id=pad_id, machine=machine)
+    in_passes(examples, read, tokens=tokens, pad_id=pad_id, machine=machine)
     values: list[float] = kl.tolist()
     return values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,9 +75,10 @@ class RewardModel:
     pad_id: int
     tokens: int  # most tokens in one forward pass
     machine: Machine
+    say: Callable[[str], None] | None = None  # hears of memory that gives out
 
     def __post_init__(self) -> None:
-        self.budget = Budget(self.tokens, "tokens")
+        self.budget = Budget(self.tokens, "tokens", self.say)
 
     def score(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         """See `Reward`."""

@@ -157,11 +157,12 @@ class Trial:
         reference, scorer = self._policy(), None
         if self.recipe.reward is not None:
             scorer = RewardModel(self._scored_model(), 0, config.tokens, self.machine)
+        tokens = Budget(config.tokens, "tokens")
 
         def judge(few: Sequence[Example]) -> None:
             rollout = _rollout(few, config.temperature)
             with torch.no_grad():
-                kl_to_reference(reference, rollout, pad_id=0, tokens=config.tokens, machine=self.machine)
+                kl_to_reference(reference, rollout, pad_id=0, tokens=tokens, machine=self.machine)
             if scorer is not None:
                 scorer.score([], rollout)
 

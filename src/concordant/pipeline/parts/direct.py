@@ -35,8 +35,13 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     policy = with_adapter(context, policy)
 
     if isinstance(config, KTOConfig):
-        pad_id = context.template.pad_id
-        objective_of = kto_objective(policy, config, pad_id=pad_id, machine=context.machine)
+        objective_of = kto_objective(
+            policy,
+            config,
+            pad_id=context.template.pad_id,
+            machine=context.machine,
+            say=context.reporter.say,
+        )
     else:
         objective_of = always(pair_objective(policy, config))
     title = config.algorithm.upper()

@@ -35,7 +35,7 @@ RewardPart = ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerP
 def reward_model_of(context: Context, tokens: int) -> RewardModel:
     """The run's reward model, computing at most so many tokens at once."""
     model = load_reward_model(str(context.inputs["reward"].model)).to(context.machine.device)
-    return RewardModel(model, context.template.pad_id, tokens, context.machine)
+    return RewardModel(model, context.template.pad_id, tokens, context.machine, context.reporter.say)
 
 
 def reward_of(context: Context, config: ScoredConfig) -> Reward:
@@ -58,7 +58,8 @@ def _source(context: Context, part: RewardPart, tokens: int) -> Reward:
         path = path_of(context.recipe, path)
         template = Template(load_tokenizer(path))
         loaded = load_reward_model(path).to(context.machine.device)
-        return OtherRewardModel(RewardModel(loaded, template.pad_id, tokens, context.machine), template, text)
+        scorer = RewardModel(loaded, template.pad_id, tokens, context.machine, context.reporter.say)
+        return OtherRewardModel(scorer, template, text)
 
     if isinstance(part, EnsemblePartConfig):
         return Ensemble(tuple(map(model, part.paths)), part.combine, part.spread_coef)

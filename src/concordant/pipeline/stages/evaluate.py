@@ -19,6 +19,7 @@ from concordant.evaluation.text_metrics import unique_of
 from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
 from concordant.models.load import load_policy
+from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.judging import golds_of, reward_model_of
 from concordant.pipeline.parts.lengths import fit_examples
@@ -36,6 +37,7 @@ class Study:
     config: EvaluateConfig
     reference: Any
     reward: RewardModel | None
+    tokens: Budget  # of a pass through the reference
     splits: dict[str, list[Asked]]
 
     @property
@@ -70,7 +72,7 @@ class Study:
                 self.reference,
                 rollout,
                 pad_id=self.context.template.pad_id,
-                tokens=self.config.tokens,
+                tokens=self.tokens,
                 machine=self.context.machine,
             )
             scores = self.reward.score(prompts, rollout).tolist() if self.reward else [None] * len(kl)
@@ -100,7 +102,8 @@ def run(context: Context) -> dict[str, Any]:
         split: with_ids(context, prompts, reference, config.completion, what="evaluation prompts")
         for split, prompts in context.material.evaluation(config.prompts).items()
     }
-    study = Study(context, config, reference, reward, splits)
+    tokens = Budget(config.tokens, "tokens", context.reporter.say)
+    study = Study(context, config, reference, reward, tokens, splits)
     results: dict[str, Any] = {"models": {}}
     main: dict[str, list[Answer]] = {}
     repeated: dict[str, list[list[Answer]]] = {}

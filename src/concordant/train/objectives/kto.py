@@ -21,15 +21,21 @@ from concordant.train.passes import in_passes
 
 
 def kto_objective(
-    policy: Any, config: KTOConfig, *, pad_id: int, machine: Machine, reference: Reference | None = None
+    policy: Any,
+    config: KTOConfig,
+    *,
+    pad_id: int,
+    machine: Machine,
+    reference: Reference | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Callable[[Sequence[Example]], Objective]:
     """From the examples of an optimiser step to its objective.
 
     The baseline z is the mean log-ratio of completions that answer another prompt (`Example.mismatched`), over
-    the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from.
+    the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from. Where memory
+    gives out meanwhile, `say` hears of it.
     """
-
-    budget = Budget(config.tokens, "tokens")
+    budget = Budget(config.tokens, "tokens", say)
 
     def prepared(examples: Sequence[Example]) -> Objective:
         mismatched = [Example((one.mismatched,)) for one in examples if one.mismatched is not None]
