@@ -177,6 +177,17 @@ def test_memory_that_gives_out_is_said_and_the_run_ends_with_nearly_the_same_los
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_memory_that_gives_out_between_passes_is_one_message(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(learner: Learner) -> dict[str, float]:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(UserError, match="out of memory in stage sft"):
+        execute(town(tmp_path), base, Silent(), StopRequest())
+
+
 # A stop while sampling, a crash while learning
 
 

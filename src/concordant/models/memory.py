@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -11,10 +12,31 @@ from concordant.errors import UserError
 
 Result = TypeVar("Result")
 
+# PyTorch says in words alone that the machine itself, a library of the device or its driver had no memory left.
+_WORDS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine itself, had no memory left. PyTorch says the second in words alone."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether a device, or the machine itself, had no memory left."""
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return told or any(words in str(error) for words in _WORDS)
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn memory that gives out where no smaller pass is a help, as in an optimiser's step, into one clear message."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory in {what}, outside of what can be cut into smaller passes",
+            where="the device of this run, see machine.device",
+            expected="room for weights, gradients and optimiser, and on the machine for the copy of a checkpoint",
+            fix="train an adapter (model.adapter), end what else takes memory, or use a device with more of it; "
+            "the same command goes on from the last checkpoint",
+        ) from error
 
 
 class Budget:

@@ -144,6 +144,8 @@ class Execution:
     def _run(self, stage: Planned) -> None:
         if stage.name == "feedback" and not stage.folder.half_done(stage.fingerprint):
             self._set_votes_aside()
+        from concordant.models.memory import memory_errors
+
         stage.folder.begin(stage.fingerprint)
         context = Context(
             recipe=self.recipe,
@@ -157,7 +159,11 @@ class Execution:
             find_machine=lambda: self.machine,
         )
         _forget_peak()
-        with stage.folder.spending() as spent, disk_errors(stage.folder.path):
+        with (
+            stage.folder.spending() as spent,
+            disk_errors(stage.folder.path),
+            memory_errors(f"stage {stage.name}"),
+        ):
             facts = stage.run(context)
         stage.folder.finish(
             stage.fingerprint,

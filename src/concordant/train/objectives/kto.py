@@ -32,8 +32,8 @@ def kto_objective(
     """From the examples of an optimiser step to its objective.
 
     The baseline z is the mean log-ratio of completions that answer another prompt (`Example.mismatched`), over
-    the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from. Where memory
-    gives out meanwhile, `say` hears of it.
+    the whole optimiser batch and without gradient, so it is computed before any micro-batch is learnt from.
+    `say` hears of it where memory gives out meanwhile.
     """
     budget = Budget(config.tokens, "tokens", say)
 
