@@ -477,3 +477,18 @@ def test_the_controller_is_told_the_kl_of_a_sequence(
         assert n == len(drift) == 12
         assert kl == pytest.approx(sum(drift) / 12, abs=1e-4)
     assert abs(told[-1][0]) > 1e-2
+
+
+def test_a_reference_that_is_not_finite_moves_neither_weights_nor_the_controller(
+    folders: dict[str, str],
+) -> None:
+    config = ppo_config(kl_target=1.0, epochs=1)
+    run = Improvement(folders["llama"], config)
+    before, coef = run.weights(), run.controller.coef
+    rollout = run.sampler.sample([ids for _, ids in run.prompts[: config.batch]], seed=0)
+    frozen = freeze(run.models, run.learner, rollout, config)
+    broken = replace(frozen, ref_logprobs=torch.full_like(frozen.ref_logprobs, math.nan))
+    metrics = run.improver().step(rollout, [1.0] * len(rollout.samples), broken)
+    assert metrics["optimizer/skipped"] == config.minibatches
+    assert same(run.weights(), before)
+    assert run.controller.coef == coef

@@ -88,7 +88,8 @@ class Improver:
             frozen = freeze(self.models, self.learner, rollout, self.config)
         targets, summary = estimate(rollout, scores, frozen, self.norm, self.controller.coef, self.config)
         summary |= self._clipped_passes(frozen, targets)
-        self.controller.update(summary["objective/kl"], len(rollout.samples))
+        if math.isfinite(summary["objective/kl"]):  # else no step of this update was taken
+            self.controller.update(summary["objective/kl"], len(rollout.samples))
         return summary
 
     def _check(self, rollout: Rollout, scores: Scores) -> None:
