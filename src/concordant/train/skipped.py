@@ -33,7 +33,9 @@ class SkippedStep:
     number: int  # optimiser steps before it
     parts: tuple[Part, ...]
     metrics: Mapping[str, float]  # loss and norms of the gradient
-    rows: tuple[int, ...]  # of each part's rows, those in micro-batches whose loss was not finite
+    rows: tuple[
+        int, ...
+    ]  # of each part, counted through its examples: those in passes whose loss is not finite
 
 
 def save_skipped(folder: Path, skipped: SkippedStep) -> None:
