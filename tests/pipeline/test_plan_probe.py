@@ -126,6 +126,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def test_memory_that_gives_out_in_one_stage_leaves_the_others_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Trial.measure
+
+    def small(trial: Trial) -> Range:
+        if trial.work.stage == "sft":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return measure(trial)
+
+    monkeypatch.setattr(Trial, "measure", small)
+    found, probe = measured(tmp_path)
+    works = [work for work in found.works if work.stage in ("base", "sft")]
+    assert set(probe.measure(works)) == {"base"}
+    assert "out of memory in its trial" in probe.skipped["sft"]
+
+
 @pytest.mark.parametrize(
     ("a_second_each", "whole", "unit", "expected"),
     [(0.001, 64, 1, 64), (1.0, 64, 4, 4), (0.1, 1_000, 1, 50), (100.0, 64, 1, 1)],

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from concordant.errors import UserError
 from concordant.models.hardware import Machine, forget_peak
+from concordant.models.memory import memory_errors
 from concordant.pipeline.forecast.amounts import Range, in_bytes
 from concordant.pipeline.forecast.memory import MOMENTS, memory_of, trained_numbers
 from concordant.pipeline.forecast.size import FLOAT, ModelSize
@@ -51,10 +53,14 @@ class Probe:
                 continue
             gc.collect()
             forget_peak()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                trial = Trial(self.recipe, self.size, self.machine, work, self.seconds / len(works))
-                seconds = trial.measure()
+            trial = Trial(self.recipe, self.size, self.machine, work, self.seconds / len(works))
+            try:
+                with torch.random.fork_rng(devices=[]), memory_errors("its trial"):
+                    torch.manual_seed(0)
+                    seconds = trial.measure()
+            except UserError as error:  # one stage that cannot be tried here hides nothing of the others
+                self.skipped[work.stage] = error.what
+                continue
             found[work.stage] = Measured(seconds, self._memory(work, trial), trial.notes)
         return found
 
