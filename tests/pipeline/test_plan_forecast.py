@@ -104,6 +104,20 @@ def test_damaged_weights_are_no_reason_to_stop_planning(
     assert not found.exact
 
 
+@pytest.mark.parametrize(
+    ("wrong", "shape"), [({"num_attention_heads": 0}, None), ({"n_head": "x"}, [2, 3]), ({}, [2, "x"])]
+)
+def test_a_model_whose_numbers_are_none_has_no_size(
+    tmp_path: Path, wrong: dict[str, Any], shape: list[Any] | None
+) -> None:
+    numbers = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
+    (tmp_path / "config.json").write_text(json.dumps(numbers | wrong))
+    if shape is not None:
+        header = json.dumps({"w": {"shape": shape}}).encode()
+        (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert size_at(str(tmp_path)) is None
+
+
 def test_a_model_that_is_not_here_has_no_size() -> None:
     assert size_at("nobody/nothing") is None
     assert size_at("not a name") is None

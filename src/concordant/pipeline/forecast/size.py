@@ -82,13 +82,21 @@ def size_of(recipe: Recipe) -> ModelSize | None:
 
 
 def size_at(path: str) -> ModelSize | None:
-    """The size of the model in a folder, or of a hub model that is in the local cache."""
+    """The size of the model in a folder, or of a hub model that is in the local cache.
+
+    None where there is no configuration, or one whose numbers are none: a run that loads it says what is wrong.
+    """
     folder = Path(path) if Path(path).is_dir() else cached_folder(path)
     config = _json(folder / "config.json") if folder else None
     if folder is None or config is None:
         return None
-    shapes = {name: shape for file in sorted(folder.glob("*.safetensors")) for name, shape in _header(file)}
-    return _measured(config, shapes) if shapes else _worked_out(config)
+    try:
+        shapes = {
+            name: shape for file in sorted(folder.glob("*.safetensors")) for name, shape in _header(file)
+        }
+        return _measured(config, shapes) if shapes else _worked_out(config)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
 
 
 def cached_folder(name: str) -> Path | None:
