@@ -161,9 +161,9 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _decode(raw: bytes, source: str, number: int) -> str:
-    """One line as text; a byte order mark is taken off the first line."""
-    if number == 1:
+def _decode(raw: bytes, source: str, number: int, before: int = 0) -> str:
+    """A line as text, or what follows `before` characters of it; a byte order mark is taken off the first line."""
+    if number == 1 and not before:
         if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise UserError(
                 "the file is UTF-16", where=source, expected="UTF-8", fix="save it again with encoding UTF-8"
@@ -172,9 +172,10 @@ def _decode(raw: bytes, source: str, number: int) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        column = len(raw[: error.start].decode("utf-8", "replace")) + 1
+        here = len(raw[: error.start].decode("utf-8", "replace")) + 1
+        column = before + here
         raise UserError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8: {_excerpt(raw.decode('utf-8', 'replace'), column)}",
+            f"byte 0x{raw[error.start]:02x} is not UTF-8: {_excerpt(raw.decode('utf-8', 'replace'), here)}",
             where=f"{source}:{number}:{column}",
             expected="UTF-8 text",
             fix="save the file again with encoding UTF-8",
@@ -288,20 +289,21 @@ def _array(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
 
 def _blocks(file: BinaryIO, source: str) -> Iterator[str]:
     """The text of a file in pieces of about `BLOCK` bytes, none of which ends inside a character."""
-    number, left, parts, size = 1, b"", [], 0
+    number, before, left, parts, size = 1, 0, b"", [], 0
     while raw := file.readline(BLOCK):
         raw, left = left + raw, b""
         if not raw.endswith(b"\n"):
             cut = _whole_characters(raw)
             raw, left = raw[:cut], raw[cut:]
-        parts.append(_decode(raw, source, number))
-        number += raw.endswith(b"\n")
+        parts.append(_decode(raw, source, number, before))
+        ended = raw.endswith(b"\n")
+        number, before = number + ended, 0 if ended else before + len(parts[-1])
         size += len(raw)
         if size >= BLOCK:
             yield "".join(parts)
             parts, size = [], 0
     if left:
-        parts.append(_decode(left, source, number))
+        parts.append(_decode(left, source, number, before))
     yield "".join(parts)
 
 
