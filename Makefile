@@ -71,7 +71,7 @@ style: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python -m concordant.pipeline.reference > docs/recipe.md
-	@$(BIN)/python tests/errors_page.py > docs/errors.md
+	@$(BIN)/python tests/messages/errors_page.py > docs/errors.md
 
 format: $(READY)
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -1,10 +1,10 @@
 """Runs that survive the night: `python benchmarks/survive.py --kills 220 --faults 1 --files 10000 --recipes 2000`.
 
 Runs of every algorithm are killed at random moments of every stage, the faults of the night happen to them, and bad
-data files and bad recipes are tried. What goes on is compared with the run nobody touched (tests/kills.py:differences).
+data files and bad recipes are tried. What goes on is compared with the run nobody touched (kills.py:differences).
 One process computes at a time. At the end stands one table; the exit status is 1 where anything failed.
 
-What is done lives beside the tests, which do a little of each: tests/kills.py, faults.py, bad_files.py, bad_recipes.py.
+What is done lives in tests/survive, as tests do a little of each: kills.py, faults.py, bad_files.py, bad_recipes.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "survive"))
 
 from fuzz import REAL, try_files
 

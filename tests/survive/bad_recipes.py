@@ -24,7 +24,7 @@ from concordant.app.commands import running
 from concordant.pipeline.interrupt import Interrupted
 from tiny_run import TOWN, Outcome, concordant, snapshot
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 PATIENCE = 20  # seconds that a plan may take; most take a hundredth of one
 ROWS = 10_000  # of a world that is made for a run that is going to be stopped before its first stage
 

@@ -18,7 +18,7 @@ EVERY_LINE = {(site.file, site.first) for site in sites()}
 
 
 def test_the_page_is_what_the_source_says() -> None:
-    page = Path(__file__).parents[1] / "docs" / "errors.md"
+    page = Path(__file__).parents[2] / "docs" / "errors.md"
     assert page.read_text(encoding="utf-8") == errors_page(), "make docs writes it anew"
 
 

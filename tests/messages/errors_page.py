@@ -1,4 +1,4 @@
-"""The page of all messages for people, written from the source: `python tests/errors_page.py > docs/errors.md`."""
+"""The page of all messages for people, written from the source; `make docs` puts it into docs/errors.md."""
 
 from __future__ import annotations
 
