@@ -46,7 +46,7 @@ def test_json_keeps_every_letter(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_of_ours_is_named(tmp_path: Path) -> None:
-    for text in ("{", "[1]", ""):
+    for text in ("{", "[1]", "", "[" * 4096):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(UserError, match="damaged") as caught:
             read_json(tmp_path / "run.json")

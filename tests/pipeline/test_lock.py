@@ -125,7 +125,15 @@ def test_a_disk_without_locks_goes_by_what_stands_in_the_file(
 
 
 def test_words_of_no_use_stop_nobody(tmp_path: Path) -> None:
-    for text in ("", "{", "[]", '{"pid": 1}', '{"pid": "a", "host": "", "boot": "", "since": 0}'):
+    for text in (
+        "",
+        "{",
+        "[]",
+        "[" * 4096,
+        '{"pid": 1e999}',
+        '{"pid": 1}',
+        '{"pid": "a", "host": "", "boot": "", "since": 0}',
+    ):
         (tmp_path / LOCK).write_text(text)
         assert taken_over(tmp_path) == []
 

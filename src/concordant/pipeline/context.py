@@ -154,9 +154,8 @@ class Context:
                         cadence.saved()
                         saved = step.number
                     self.stop.check()
-            except (
-                Interrupted
-            ):  # here or while the loop was sampling: the learner has not moved since the last step
+            except Interrupted:
+                # Raised here or while the loop was sampling: the learner has not moved since the last step.
                 if last is not None and last.number != saved:
                     # Without a rank: what a run leaves must not depend on where somebody stopped it.
                     writer.save(last.number, self._state_after(last, state()))

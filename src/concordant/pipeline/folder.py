@@ -147,7 +147,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise _damaged(str(path), "a JSON object")
@@ -166,7 +166,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
-            except ValueError:  # no JSON, or the first half of a character
+            except (ValueError, RecursionError):  # no JSON, or the first half of a character
                 if number < len(lines):
                     raise _damaged(f"{path}:{number}", "a JSON object in each line") from None
     return rows

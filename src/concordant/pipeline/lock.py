@@ -51,7 +51,7 @@ class Owner:
         try:
             said: dict[str, Any] = json.loads(text)
             return cls(int(said["pid"]), str(said["host"]), str(said["boot"]), float(said["since"]))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def __str__(self) -> str:
