@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from concordant.app import terminal
 from concordant.app.commands.chatting import _show
-from concordant.app.terminal import Terminal, visible
+from concordant.app.terminal import Steadfast, Terminal, visible
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07[red]not[/red] [/] a\rb\x9b31m \u202etxt.exe\u2066 \ud800"
 
@@ -65,6 +66,19 @@ def test_lines_of_the_run_are_shown_as_text() -> None:
     on = console(tty=False)
     Terminal(on).say("[red]/runs/[x]/\x1b[2Jtiny[/]")
     assert written(on) == "[red]/runs/[x]/\ufffd[2Jtiny[/]\n"
+
+
+def test_a_reader_that_goes_away_ends_nothing() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as pipe:
+        to = Terminal(Steadfast(file=pipe))
+        to.say("heard")
+        assert os.read(reader, 100) == b"heard\n"
+        os.close(reader)
+        for _ in range(2):
+            to.say("heard by nobody")
+        with to.activity("training", 2, "steps") as progress:
+            progress.to(2)
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,22 @@ def test_the_first_signal_asks_for_a_stop(number: signal.Signals, left: list[int
     assert left == (["terminal"] if number == signal.SIGHUP else [])
 
 
+def test_words_that_nobody_can_read_are_no_error(left: list[int | str]) -> None:
+    told = os.dup(2)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)  # as behind `2>&1 | tee`, which goes with its terminal
+    try:
+        with StopRequest().listening() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested
+    finally:
+        os.dup2(told, 2)
+        for descriptor in (told, writer):
+            os.close(descriptor)
+    assert left == ["terminal"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_one_leaves(number: signal.Signals, left: list[int | str]) -> None:
     with StopRequest().listening():

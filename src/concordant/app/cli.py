@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from concordant import __version__
-from concordant.app.terminal import visible
+from concordant.app.terminal import Steadfast, visible
 from concordant.errors import UserError
 
 Command = Callable[[argparse.Namespace, Console], int]
@@ -501,11 +501,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    console = Console(soft_wrap=True)
+    console = Steadfast(soft_wrap=True)
     try:
         return _command(arguments.module)(arguments, console)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(visible(f"error: {error}"), markup=False, highlight=False)
+        Steadfast(stderr=True, soft_wrap=True).print(
+            visible(f"error: {error}"), markup=False, highlight=False
+        )
         return 2
     except KeyboardInterrupt:
         return 130

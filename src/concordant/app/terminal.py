@@ -35,6 +35,17 @@ def _steers(c: str) -> bool:
     return c in _TURNING or (c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"))
 
 
+class Steadfast(Console):
+    """A console whose reader may go away, as `tee` and `head` do: what is under way goes on, and speaks to nobody."""
+
+    def on_broken_pipe(self) -> None:
+        """Instead of ending the process, which rich would do."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())  # what is still in the buffer of the file has to go somewhere
+        os.close(nowhere)
+
+
 class Terminal:
     """The reporter of the command line; see `pipeline.reporter.Reporter`."""
 

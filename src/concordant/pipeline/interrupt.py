@@ -55,7 +55,8 @@ class StopRequest:
             self.requested = True
             if number == signal.SIGHUP:
                 _leave_terminal()
-            os.write(2, STOPPING)  # not print: the signal may have come in the middle of one
+            with suppress(OSError):  # whoever read it may be gone, as `tee` is with its terminal
+                os.write(2, STOPPING)  # not print: the signal may have come in the middle of one
 
         for number in before:
             signal.signal(number, request)
@@ -79,5 +80,6 @@ def _leave_terminal() -> None:
 def _leave(number: int) -> None:
     """End the process as a signal would: what it is in the middle of writing has a temporary name."""
     if os.isatty(1):
-        os.write(1, SHOW_CURSOR)
+        with suppress(OSError):
+            os.write(1, SHOW_CURSOR)
     os._exit(128 + number)
