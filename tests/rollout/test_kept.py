@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +82,21 @@ def test_only_so_many_stay(model: Any, tmp_path: Path) -> None:
     for seed in (2, 3):
         kept.sample(PROMPTS, seed=seed)
     assert kept.sampled == 4, "the newest ones"
-    everything = Counting(sampler_of(model), tmp_path / "all", most=None)
-    for seed in range(4):
-        everything.sample(PROMPTS, seed=seed)
-    assert len(list((tmp_path / "all").iterdir())) == 4
+    for most in (4, 6, None):
+        many = Counting(sampler_of(model), tmp_path / str(most), most=most)
+        for seed in range(4):
+            many.sample(PROMPTS, seed=seed)
+        assert len(list((tmp_path / str(most)).iterdir())) == 4
+
+
+def test_a_clock_that_was_set_back_does_not_cost_the_newest(model: Any, tmp_path: Path) -> None:
+    kept = Counting(sampler_of(model), tmp_path)
+    kept.sample(PROMPTS, seed=0)
+    (first,) = tmp_path.iterdir()
+    os.utime(first, (time.time() + 3600,) * 2)
+    for _ in range(2):
+        kept.sample(PROMPTS, seed=1)
+    assert kept.sampled == 2
 
 
 def test_what_is_fast_is_not_worth_a_file(model: Any, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class KeptRollouts:
         rollout = self.sampler.sample(prompts, samples=samples, seed=seed)
         if time.perf_counter() - begin >= self.worth:
             save_rollout(file, rollout)
-            self._forget()
+            self._make_room_beside(file)
         return rollout
 
     def facts(self) -> dict[str, Any]:
@@ -67,12 +67,13 @@ class KeptRollouts:
         given = [list(prompts), samples, seed, sampler.temperature, sampler.limit, sampler.slots.amount]
         return sha256_of([given, sampler.greedy, sampler.stop_ids.tolist(), state_of(sampler.model)])[:32]
 
-    def _forget(self) -> None:
-        """Remove all but the newest rollouts."""
+    def _make_room_beside(self, newest: Path) -> None:
+        """Remove the oldest rollouts; whatever the clock says, the one that was just sampled stays."""
         if self.most is None:
             return
-        files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
-        for file in files[: -self.most]:
+        others = [file for file in self.folder.glob("*.safetensors") if file != newest]
+        others.sort(key=lambda file: file.stat().st_mtime_ns)
+        for file in others[: max(0, len(others) + 1 - self.most)]:
             file.unlink(missing_ok=True)
 
 
