@@ -416,6 +416,13 @@ def test_an_address_that_is_none() -> None:
             Store.open(address)
 
 
+@pytest.mark.parametrize("address", ["postgresql://u:se@cr:et@host:port/db", "postgresql://u:secret@[::1/db"])
+def test_a_message_about_an_address_keeps_its_password(address: str) -> None:
+    with pytest.raises(UserError, match="not a database address") as caught:
+        Store.open(address)
+    assert caught.value.where == f"postgresql://u:***@{address.rpartition('@')[2]}"
+
+
 def test_sqlite_is_spoken_to_by_the_driver_that_is_here(tmp_path: Path) -> None:
     with Store.open(f"sqlite+another:///{tmp_path}/feedback.sqlite") as store:
         assert store.counts()["votes"] == 0

@@ -7,6 +7,7 @@ are the same.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ Durability = Literal["normal", "full"]
 
 CHECKPOINT_EVERY = 100  # transactions of a process; a thousand pages of the log or so
 EXPECTED = "an SQLite file (a path, or sqlite:///path), or postgresql+psycopg://user@host/database"
+_PASSWORD = re.compile(
+    r"(://[^:/]*:).*@"
+)  # in what may be no address otherwise: what nobody else should read
 
 
 def address_of(address: str | Path) -> URL:
@@ -38,7 +42,8 @@ def address_of(address: str | Path) -> URL:
     try:
         url = make_url(address)
     except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
-        raise _no_place("this is not a database address", address) from error
+        shown = _PASSWORD.sub(r"\1***@", str(address))
+        raise _no_place("this is not a database address", shown) from error
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "postgresql":
         if url.database in (None, ""):
