@@ -274,6 +274,8 @@ def test_the_best_checkpoint_is_what_the_stage_leaves(
     drift = {row["step"]: row["objective/kl"] for row in rows(trained / POLICY / "steps.jsonl")}
     best = min((1, 2), key=lambda step: drift[step])
     assert f"  the best by -objective/kl is step {best}, which is what stays" in reporter.said
+    facts = json.loads((trained / POLICY / "stage.json").read_text())["facts"]
+    assert facts["objective/kl"] == drift[best], "what is told of the stage is what it left"
     model = load_policy(str(trained / POLICY / "model"))
     left = state(trained, POLICY, best).tensors
     assert same(

@@ -62,6 +62,7 @@ class Context:
     stop: StopRequest
     find_machine: Callable[[], Machine]
     totals: Totals = field(default_factory=Totals)
+    figures: dict[str, float] = field(default_factory=dict)  # of the step whose weights a loop leaves
 
     @property
     def machine(self) -> Machine:
@@ -125,9 +126,9 @@ class Context:
         """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
 
         Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first. Where the recipe
-        wants the best checkpoint, `restore` gets it after the last step.
+        wants the best checkpoint, `restore` gets it after the last step. `figures` are those of what is left then.
         """
-        from concordant.train.checkpoint import RANK, Cadence, Checkpoints, CheckpointWriter
+        from concordant.train.checkpoint import FIGURES, RANK, Cadence, Checkpoints, CheckpointWriter
 
         cadence = Cadence(when)
         kept = Checkpoints(self.folder.checkpoints, when.keep)
@@ -142,15 +143,15 @@ class Context:
                         progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
                     self.log(step)
                     yield step
-                    last = step
+                    last, self.figures = step, dict(step.metrics)
                     progress.to(step.number, headline(step.metrics))
                     writer.check()
                     if step.number == step.total:
                         continue  # the stage is about to leave more than a checkpoint; the run stops behind it
                     # Which steps are compared must not depend on how fast the disk is.
                     if cadence.due(step.number) and (when.best or not writer.busy):
-                        rank = {RANK: when.rank(step.metrics)} if when.best else {}
-                        writer.save(step.number, self._state_after(step, state(), **rank))
+                        rank = {RANK: when.rank(step.metrics), FIGURES: self.figures} if when.best else {}
+                        writer.save(step.number, self._state_after(step, state(), rank))
                         cadence.saved()
                         saved = step.number
                     self.stop.check()
@@ -158,7 +159,7 @@ class Context:
                 # Raised here or while the loop was sampling: the learner has not moved since the last step.
                 if last is not None and last.number != saved:
                     # Without a rank: what a run leaves must not depend on where somebody stopped it.
-                    writer.save(last.number, self._state_after(last, state()))
+                    writer.save(last.number, self._state_after(last, state(), {}))
                 writer.finish()
                 raise
         if when.best and last is not None:
@@ -168,11 +169,12 @@ class Context:
                     f"  the best by {when.best} is step {best.facts['step']}, which is what stays"
                 )
                 restore(best)
+                self.figures = dict(best.facts[FIGURES])
 
-    def _state_after(self, step: Step, state: Checkpoint, **more: float) -> Checkpoint:
-        """A loop's own state, what its watch remembers, what the stage has spent so far, and more facts."""
+    def _state_after(self, step: Step, state: Checkpoint, rank: Mapping[str, Any]) -> Checkpoint:
+        """A loop's own state, what its watch remembers, what the stage has spent so far, and how good the step is."""
         own = {"step": step.number, "watch": self.watch.state(), **self.totals.facts()}
-        return replace(state, facts={**state.facts, **own, **more})
+        return replace(state, facts={**state.facts, **own, **rank})
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Go on from the facts of a checkpoint."""

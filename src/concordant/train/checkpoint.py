@@ -24,6 +24,7 @@ from concordant.train.config import CheckpointConfig
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 RANK = "rank"  # fact of a checkpoint: how good its step is, higher is better
+FIGURES = "figures"  # and the metrics of that step
 MARGIN = 1 << 20  # bytes of a checkpoint that are not tensors, and of the logs beside it
 
 

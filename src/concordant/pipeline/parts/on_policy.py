@@ -66,15 +66,13 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
 
     steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))
     title = config.algorithm.upper()
-    last: dict[str, float] = {}
     following = context.follow(
         steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
     )
     for step in following:
-        last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)
-    return {"score_mean": improver.norm.mean, "score_std": improver.norm.std, **last}
+    return {"score_mean": improver.norm.mean, "score_std": improver.norm.std, **context.figures}
 
 
 def reference_scores(

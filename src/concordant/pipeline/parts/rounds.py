@@ -44,13 +44,11 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     given = (learner, sampler, reward, prompts, keep, objective, config)
     steps = refine(*given, seed=context.seed("rounds"), done=done)
     watched = (with_gold(context, step) for step in steps)
-    last: dict[str, float] = {}
     title = config.algorithm.upper()
     following = context.follow(
         watched, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
     )
     for step in following:
-        last = dict(step.metrics)
         context.folder.append(context.folder.samples, shown(context, step))
     save_model(policy, context.tokenizer, context.folder.model)
-    return last
+    return context.figures
