@@ -66,6 +66,17 @@ def test_a_run_that_is_stopped_or_fails_is_given_back_too(tmp_path: Path) -> Non
         assert (tmp_path / LOCK).read_text() == ""
 
 
+def test_a_disk_that_is_full_from_the_beginning_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UserError, match="the disk is full"), locked(tmp_path):
+        pass
+
+
 def test_the_name_of_an_owner_that_took_over_stays(tmp_path: Path) -> None:
     with locked(tmp_path):
         left(tmp_path, replace(Owner.this(), host="elsewhere"))

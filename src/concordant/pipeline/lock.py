@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -96,15 +96,16 @@ def locked(
             _refuse_living(before, file, exclusive)
             say(f"the last owner of this run is gone ({before}); taken over")
         mine = json.dumps(asdict(Owner.this()))
-        _write(descriptor, mine)
+        with disk_errors(run_folder):
+            _write(descriptor, mine)
         try:
             with _beating(mine, file, leave or (lambda: _leave(file))):
                 yield
         finally:
-            if _read(descriptor) == mine:
-                _write(
-                    descriptor, ""
-                )  # given back, however the block ended; only a killed owner leaves its name
+            # Given back, however the block ended: only a killed owner leaves its name.
+            with suppress(OSError):  # a disk that is gone must not hide what went wrong before
+                if _read(descriptor) == mine:
+                    _write(descriptor, "")
     finally:
         os.close(descriptor)
 
