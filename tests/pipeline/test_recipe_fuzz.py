@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from bad_recipes import bad_recipes, originals, to_toml, try_recipe
-from tiny_run import TOWN, concordant
+from tiny_run import TOWN, concordant, town_file
 
 
 def test_recipes_with_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +41,25 @@ def test_an_absurd_batch_is_refused_at_once(tmp_path: Path) -> None:
     for batch, near in (((1 << 61) - 1, "1 or"), (10**12, "2 or 4")):
         said = concordant("plan", tmp_path / "tiny.toml", f"policy.batch={batch}", "policy.minibatches=3").err
         assert f"a divisor of the batch of {batch}, such as {near}" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model.embedded.layers=2000000",
+        "world.corpus=1000000000000000000",
+        "feedback.prompts=1000000000000000000",
+    ],
+)
+def test_an_absurd_size_is_refused_at_once(tmp_path: Path, words: str) -> None:
+    begin = time.monotonic()
+    outcome = concordant("plan", town_file(tmp_path), words)
+    assert outcome.status == 2
+    assert words.partition("=")[0] in outcome.err
+    assert time.monotonic() - begin < 10
+
+
+def test_prompts_that_are_gone_through_many_times_are_counted_at_once(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    assert concordant("plan", town_file(tmp_path), "feedback.prompts=9999999").status == 0
+    assert time.monotonic() - begin < 20

@@ -22,7 +22,7 @@ class FeedbackConfig(Config):
     """Questions that people answer before the run goes on; 0 = all of them where source = human, else none."""
     labelers: str = "careful"
     """Simulated labelers of a world: careful, length-lover, pleaser, worrier, careless or pool."""
-    prompts: int = Field(4_000, ge=1)
+    prompts: int = Field(4_000, ge=1, le=10_000_000)
     """Prompts that get candidates."""
     completions: int = Field(2, ge=2, le=9)
     """Candidates per prompt; they are ranked together."""

@@ -14,13 +14,13 @@ from concordant.errors import UserError
 class EmbeddedConfig(Config):
     """The size of the embedded tiny Llama."""
 
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, le=1_000)
     """Transformer layers."""
-    width: int = Field(64, ge=8)
+    width: int = Field(64, ge=8, le=100_000)
     """Hidden size."""
-    heads: int = Field(4, ge=1, validate_default=True)
+    heads: int = Field(4, ge=1, le=10_000, validate_default=True)
     """Attention heads; they divide the width."""
-    context: int = Field(128, ge=16)
+    context: int = Field(128, ge=16, le=1_000_000)
     """Longest sequence in tokens."""
 
     @field_validator("heads")

@@ -12,9 +12,9 @@ class WorldConfig(Config):
 
     name: str = "town"
     """Name of the world."""
-    corpus: int = Field(40_000, ge=1)
+    corpus: int = Field(40_000, ge=1, le=10_000_000)
     """Chats the embedded model is pretrained on."""
-    demonstrations: int = Field(3_000, ge=1)
+    demonstrations: int = Field(3_000, ge=1, le=10_000_000)
     """Demonstrations for supervised fine-tuning."""
-    prompts: int = Field(6_000, ge=1)
+    prompts: int = Field(6_000, ge=1, le=10_000_000)
     """Training prompts: for candidates, and for PPO."""

@@ -92,13 +92,17 @@ def _look_at_world(recipe: Recipe, settings: WorldConfig, counting: Counting) ->
         Shape(prompt, tuple(longest[(n + k) % len(longest)] for k in range(feedback.completions)))
         for n, prompt in enumerate(lengths)
     ]
-    compared = [asked[n % len(asked)] for n in range(feedback.prompts)]
-    held_out = sum(map(material.validation, compared))
+    # A stage goes through the prompts as often as it takes.
+    flags = [material.validation(prompt) for prompt in asked]
+    times, rest = divmod(feedback.prompts, len(asked))
+    held_out = times * sum(flags) + sum(flags[:rest])
     return Look(
         corpus=Seen(Amount(settings.corpus), shapes=chats),
         demonstrations=Seen(Amount(settings.demonstrations), shapes=demos),
         # A prompt whose candidates are all alike, or tied, gives no pair.
-        preferences=Seen(Amount(len(compared) - held_out, "up to"), Amount(held_out, "up to"), tuple(groups)),
+        preferences=Seen(
+            Amount(feedback.prompts - held_out, "up to"), Amount(held_out, "up to"), tuple(groups)
+        ),
         judgements=Seen(),
         prompts=Seen(Amount(len(asked)), shapes=tuple(Shape(prompt, ()) for prompt in lengths)),
         candidates=True,
