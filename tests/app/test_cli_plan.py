@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from concordant.app.commands.planning import duration, size
+from concordant.app.commands.planning import duration
 from concordant.app.runs import demo_recipe
+from concordant.pipeline.forecast.amounts import in_bytes
 from tiny_run import concordant, snapshot, town_file
 
 
@@ -102,4 +103,4 @@ def test_durations(seconds: float, said: str) -> None:
     ("number", "said"), [(12, "12 B"), (1_500, "1.5 kB"), (250_000_000, "250 MB"), (2.04e9, "2.0 GB")]
 )
 def test_sizes(number: float, said: str) -> None:
-    assert size(number) == said
+    assert in_bytes(number) == said
