@@ -108,7 +108,7 @@ def stopped(outcome: Outcome) -> None:
 # Disks
 
 NO_ROOM = (  # what a run says of it: while it writes, before a checkpoint, before its first stage
-    "the disk is full",
+    "disk is full",
     "the disk does not take",
     "too little disk space",
     "the models of this run need",
