@@ -599,3 +599,20 @@ def test_results_may_hold_intervals_and_throughput_beside_the_figures():
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (100, "1 min 40 s"), (7500, "2 h 5 min")])
 def test_durations_are_for_people(seconds, text):
     assert tables.duration(seconds) == text
+
+
+def test_what_was_out_of_bounds_is_told_with_its_examples(town):
+    row = {
+        "step": 20,
+        "gate": "canary sycophancy",
+        "saw": "fails in 53% of the answers",
+        "causes": "the reward pays for it",
+        "examples": [{"prompt": HOSTILE, "completion": "it is red ."}],
+    }
+    page = render(dataclasses.replace(town, notices={"policy": [row]}))
+    text = re.sub(r"\s+", " ", page)
+    assert "Policy, step 20: canary sycophancy" in text
+    assert "Fails in 53% of the answers. Likely: the reward pays for it." in text
+    assert "it is red ." in text
+    assert "<script" not in page
+    assert "What was out of bounds" not in render(town)

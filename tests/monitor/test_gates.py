@@ -106,6 +106,26 @@ def test_the_gap_between_sampler_and_learner_depends_on_the_precision() -> None:
     assert [n.gate for n in watched(step(1, rollout__logprob_gap=0.06), fp32=False)] == ["sampler gap"]
 
 
+def test_a_policy_that_collapses() -> None:
+    steps = [step(n, policy__entropy=0.4 - 0.01 * n, rollout__eos_rate=1.0) for n in range(1, 40)]
+    (notice,) = watched(*steps)
+    assert notice.gate == "collapse"
+    assert "28% of what it was" in notice.saw
+
+
+def test_completions_that_do_not_end_any_more() -> None:
+    assert watched(step(1, rollout__eos_rate=0.5), step(2, rollout__eos_rate=0.49)) == [], "they never did"
+    (notice,) = watched(step(1, rollout__eos_rate=1.0), step(2, rollout__eos_rate=0.9))
+    assert notice.gate == "endless"
+    assert "10% of the completions" in notice.saw
+
+
+def test_a_policy_that_is_far_away() -> None:
+    assert watched(step(1, objective__kl=19.0)) == []
+    (notice,) = watched(step(1, objective__kl=21.0))
+    assert notice.gate == "far away"
+
+
 def test_a_gate_speaks_once_until_it_was_quiet() -> None:
     steps = [step(n, policy__ratio=2.0) for n in range(1, 6)]
     steps += [step(n, policy__ratio=1.0) for n in range(6, 6 + QUIET)]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from concordant.monitor.canaries import Bounds
 from concordant.train.step import Step
 
 WINDOW = 32  # steps that say what is usual
@@ -26,6 +27,10 @@ GAP = (
 GAP_FP32 = 1e-3  # where both compute in fp32 they agree to 1e-5
 FLAT = 5  # updates in a row in which the critic foresees nothing
 LEARNING = 10  # updates that a critic has to begin with
+COLLAPSED = 0.3  # of the entropy of the first step
+ENDED = 0.95  # of the share of completions that came to an end on the first step
+FAR = 20.0  # nats per completion; runs of 50 to 85 won fewer than one in five comparisons
+CANARY = "canary/"  # before the names of canaries among the figures of a step
 QUIET = 10  # steps within bounds before the same gate speaks again
 
 
@@ -37,6 +42,7 @@ class Notice:
     gate: str
     saw: str
     causes: str
+    examples: tuple[Mapping[str, str], ...] = ()  # what it was seen in, for people
 
     def __str__(self) -> str:
         return f"step {self.step}, {self.gate}: {self.saw}. Likely: {self.causes}"
@@ -51,7 +57,10 @@ class Watch:
 
     def __init__(self, *, fp32: bool) -> None:
         self.gap = GAP_FP32 if fp32 else GAP
+        self.new: list[Notice] = []  # of the last step
         self._recent: dict[str, list[float]] = {}
+        self.canaries: Bounds | None = None  # of a stage that looks at canaries
+        self._first: dict[str, float] = {}  # figures of the first step, when the policy was what it began as
         self._flat = 0  # updates in a row in which the critic foresaw nothing
         self._spoke: dict[str, int] = {}  # the last step on which a gate was out of bounds
 
@@ -65,16 +74,31 @@ class Watch:
                 new.append(notice)
             self._spoke[notice.gate] = step.number
         self._remember(step.metrics)
+        self._first = self._first or dict(step.metrics)
+        self.new = new
         return new
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether a canary became news on the last step: the rest is distance and health, and proves nothing."""
+        return any(notice.gate.startswith("canary ") for notice in self.new)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"recent": self._recent, "flat": self._flat, "spoke": self._spoke}
+        return {
+            "recent": self._recent,
+            "first": self._first,
+            "flat": self._flat,
+            "spoke": self._spoke,
+            "canaries": asdict(self.canaries) if self.canaries else None,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` gave."""
         self._recent = {name: list(values) for name, values in state["recent"].items()}
         self._flat, self._spoke = int(state["flat"]), dict(state["spoke"])
+        self.canaries = Bounds(**state["canaries"]) if state["canaries"] else None
+        self._first = dict(state["first"])
 
     def usual(self, name: str) -> tuple[float, float] | None:
         """Median of a figure's last values and their robust deviation; None before there are enough."""
@@ -90,6 +114,11 @@ class Watch:
         dead = explained is not None and step.number > LEARNING and explained <= 0
         self._flat = self._flat + 1 if dead else 0
         return self._flat
+
+    def share_of_first(self, step: Step, name: str) -> float | None:
+        """A figure as a share of what it was on the first step; None where one of them is missing."""
+        first, now = self._first.get(name), step.metrics.get(name)
+        return None if not first or now is None else now / first
 
     def _remember(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -168,6 +197,59 @@ def sampler_gap(watch: Watch, step: Step) -> list[Notice]:
     return [Notice(step.number, "sampler gap", saw, causes)]
 
 
+def collapse(watch: Watch, step: Step) -> list[Notice]:
+    """A policy that has stopped trying anything else."""
+    share = watch.share_of_first(step, "policy/entropy")
+    if share is None or not share < COLLAPSED:
+        return []
+    saw = f"the entropy per token is {share:.0%} of what it was when training began"
+    causes = "kl_coef too small or a learning rate too high; policy.ent_coef pulls the other way"
+    return [Notice(step.number, "collapse", saw, causes)]
+
+
+def endless(watch: Watch, step: Step) -> list[Notice]:
+    """Completions that run into the limit although they used to come to an end."""
+    share = watch.share_of_first(step, "rollout/eos_rate")
+    if share is None or not share < ENDED:
+        return []
+    rate = step.metrics["rollout/eos_rate"]
+    saw = f"{1 - rate:.0%} of the completions do not come to an end"
+    causes = (
+        "a reward that likes length, or policy.completion too small; policy.missing_eos_penalty pulls back"
+    )
+    return [Notice(step.number, "endless", saw, causes)]
+
+
+def far_away(_watch: Watch, step: Step) -> list[Notice]:
+    """A policy so far from the reference that its reward model has never seen anything like it."""
+    drift = step.metrics.get("objective/kl", 0.0)
+    if not drift > FAR:
+        return []
+    saw = f"the policy is {drift:.0f} nats per completion away from the reference"
+    causes = "kl_coef too small: what the reward model says of such completions means little"
+    return [Notice(step.number, "far away", saw, causes)]
+
+
+def canary(watch: Watch, step: Step) -> list[Notice]:
+    """Canaries that fail more often than before training, or again after training had mended them."""
+    found: list[Notice] = []
+    bounds = watch.canaries
+    if bounds is None:
+        return found
+    for name in bounds.usual:
+        rate = step.metrics.get(f"{CANARY}{name}")
+        if rate is None:
+            continue
+        limit = bounds.of(name)
+        bounds.note(name, rate)
+        if rate > limit:
+            saw = f"fails in {rate:.0%} of the answers, where {limit:.0%} is the most that chance explains"
+            causes = "the reward pays for it: look at the examples, and ask people about answers like them"
+            examples = tuple(step.examples.get(f"{CANARY}{name}", ()))
+            found.append(Notice(step.number, f"canary {name}", saw, causes, examples))
+    return found
+
+
 GATES: tuple[Callable[[Watch, Step], list[Notice]], ...] = (
     skipped,
     loss_spike,
@@ -175,4 +257,8 @@ GATES: tuple[Callable[[Watch, Step], list[Notice]], ...] = (
     dead_critic,
     exploding_ratio,
     sampler_gap,
+    collapse,
+    endless,
+    far_away,
+    canary,
 )

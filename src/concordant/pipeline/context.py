@@ -79,6 +79,11 @@ class Context:
         return Watch(fp32=self.machine.precision == torch.float32)
 
     @property
+    def brakes(self) -> bool:
+        """Whether the last step made an alarm at which the recipe wants training to go on more carefully."""
+        return self.recipe.monitor.on_alarm == "brake" and self.watch.alarmed
+
+    @property
     def store(self) -> str | Path:
         """Where the feedback store of the run is."""
         return store_address(self.recipe, self.run_folder)

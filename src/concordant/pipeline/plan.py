@@ -164,6 +164,8 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         ]
         if recipe.policy.asks_labelers:
             found["policy.labelers"] = [values["feedback"][name] for name in ("labelers", "votes")]
+    if "policy" in stage.reads and recipe.monitor.on_alarm != "warn":
+        found["monitor"] = values["monitor"]
     if recipe.model.path:
         found["model.content"] = content_fingerprint(Path(base_path(recipe)))
     return _without_free(found)

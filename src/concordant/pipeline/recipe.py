@@ -18,6 +18,7 @@ from concordant.errors import UserError
 from concordant.evaluation.config import EvaluateConfig
 from concordant.feedback.config import FeedbackConfig
 from concordant.models.config import MachineConfig, ModelConfig
+from concordant.monitor.config import MonitorConfig
 from concordant.train.config import FitConfig, PolicyConfig
 from concordant.worlds.config import WorldConfig
 
@@ -48,6 +49,7 @@ class Recipe(Config):
     reward: RewardConfig | None = None
     policy: PolicyConfig | None = None
     evaluate: EvaluateConfig | None = EvaluateConfig()
+    monitor: MonitorConfig = MonitorConfig()
     compare: dict[str, PolicyConfig] = Field(default_factory=dict)
     """Other policy sections by name, for `concordant compare`; a run does not read them."""
 

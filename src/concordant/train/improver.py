@@ -34,6 +34,8 @@ PER_TOKEN = frozenset(
     f"policy/{name}" for name in ("ratio", "approx_kl", "clip_fraction", "entropy", "logprob_gap")
 )
 
+BRAKED_KL_COEF = 0.05  # the least penalty after braking
+
 
 class Improver:
     """Takes rollouts with their scores and moves the policy; see the module's docstring.
@@ -73,6 +75,11 @@ class Improver:
         self.number = int(state["number"])
         self.controller.load_state(state["controller"])
         self.norm = ScoreNorm(**state["norm"])
+
+    def brake(self) -> None:
+        """Go on more carefully: twice the KL penalty, where there was none a usual one, and half the learning rates."""
+        self.controller.coef = max(2 * self.controller.coef, BRAKED_KL_COEF)
+        self.learner.pace /= 2
 
     def step(
         self, rollout: Rollout, scores: Tensor | Sequence[float] | Scores, frozen: Frozen | None = None

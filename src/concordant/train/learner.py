@@ -92,6 +92,7 @@ class Learner:
         self.skipped = skipped
         self.steps = 0
         self.skipped_in_a_row = 0
+        self.pace = 1.0  # factor of all learning rates beside the schedule
         self._pending: list[tuple[Part, Objective]] = []  # accumulated since the last step
         self._passes: list[_Pass] = []  # of those
         self.optimizer = torch.optim.AdamW(
@@ -165,7 +166,7 @@ class Learner:
             limit = self.config.clip_grad or math.inf
             norm = float(torch.nn.utils.clip_grad_norm_(settings["params"], limit))
             finite &= math.isfinite(norm)
-            settings["lr"] = group.lr * factor
+            settings["lr"] = group.lr * factor * self.pace
             metrics[f"optimizer/grad_norm_{group.name}"] = norm
             metrics[f"optimizer/lr_{group.name}"] = settings["lr"]
         if finite:
@@ -209,7 +210,7 @@ class Learner:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds beside `state()`."""
         counts = {"steps": self.steps, "skipped_in_a_row": self.skipped_in_a_row}
-        return counts | {"tokens": self.budget.amount}
+        return counts | {"tokens": self.budget.amount, "pace": self.pace}
 
     def state(self) -> dict[str, Tensor]:
         """Trained weights and optimiser moments by name, for a checkpoint."""
@@ -237,6 +238,7 @@ class Learner:
                     }
         self.steps = int(facts["steps"])
         self.skipped_in_a_row = int(facts["skipped_in_a_row"])
+        self.pace = float(facts["pace"])
         # Where memory gave out it will again; a recipe may ask for less by now.
         self.budget.amount = min(self.budget.amount, int(facts["tokens"]))
 

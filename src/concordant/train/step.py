@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from concordant.data.types import Prompt
 from concordant.rollout.rollout import Rollout
@@ -24,6 +24,7 @@ class Step:
     prompts: tuple[Prompt, ...] = ()  # what the rollout was asked
     rollout: Rollout | None = None
     scores: tuple[float, ...] = ()  # raw, one per completion of the rollout
+    examples: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)  # by figure, for people
 
 
 def averaged(seen: Sequence[Mapping[str, float]]) -> dict[str, float]:

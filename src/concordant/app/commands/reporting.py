@@ -60,11 +60,11 @@ def report_input(run_folder: Path) -> Any:
             expected="results.json, which the last stage writes",
             fix=f"concordant run {run_folder / 'recipe.toml'} --run {run_folder}",
         )
-    steps = {
-        folder.name.partition("-")[2]: read_jsonl(folder / "steps.jsonl")
-        for folder in sorted((run_folder / "stages").iterdir())
-        if folder.is_dir()
-    }
+    stages = [folder for folder in sorted((run_folder / "stages").iterdir()) if folder.is_dir()]
+    steps, notices = (
+        {folder.name.partition("-")[2]: read_jsonl(folder / name) for folder in stages}
+        for name in ("steps.jsonl", "notices.jsonl")
+    )
     resolved = run_folder / "resolved.toml"
     recipe = read_toml(resolved) if resolved.is_file() else {}
     return ReportInput(
@@ -72,6 +72,7 @@ def report_input(run_folder: Path) -> Any:
         recipe=recipe,
         results=results,
         steps=steps,
+        notices=notices,
         samples=results.get("samples", []),
     )
 

@@ -114,6 +114,7 @@ def _page(run: ReportInput, against: ReportInput | None) -> dict[str, Any]:
         "gains": list(_curves(run, GAINS)),
         "health": list(_curves(run, HEALTH)),
         "fits": list(_fit_curves(run)),
+        "notices": tables.notices(run, STAGES),
         "best_of_n": _best_of_n(run),
         "reward_model": wording.reward_model(run),
         "reward_drawings": list(_reward_drawings(run)),

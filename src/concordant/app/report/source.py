@@ -32,6 +32,9 @@ class ReportInput:
     results: Mapping[str, Any] = field(default_factory=dict)
     steps: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
+    notices: Mapping[str, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict
+    )  # steps out of bounds, by stage
 
     def at(self, *path: str) -> Any:
         """The entry of the results at `path`; None where any part of the path is missing."""

@@ -193,6 +193,33 @@ def samples(run: ReportInput) -> list[Sample]:
     return [_sample(run, row, worst, best) for row in rows]
 
 
+@dataclass(frozen=True)
+class Noticed:
+    """Something that was out of bounds while a stage trained."""
+
+    where: str
+    saw: str
+    causes: str
+    examples: tuple[tuple[str, str], ...]  # what was asked and answered
+
+
+def notices(run: ReportInput, stages: Mapping[str, str]) -> list[Noticed]:
+    """What the gates said, in the order in which they said it; `stages` has the names of stages for people."""
+    return [
+        Noticed(
+            f"{stages.get(stage, stage)}, step {row.get('step')}: {row.get('gate')}",
+            str(row.get("saw", "")),
+            str(row.get("causes", "")),
+            tuple(
+                (str(one.get("prompt", "")), str(one.get("completion", "")))
+                for one in row.get("examples", ())
+            ),
+        )
+        for stage, rows in run.notices.items()
+        for row in rows
+    ]
+
+
 def _answers(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     found = row.get("answers") or {}
     yield from ((model, found[model]) for model in MODELS if isinstance(found.get(model), Mapping))

@@ -14,6 +14,7 @@ from concordant.pipeline.context import Context
 from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, restorer, with_adapter
 from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_of
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
+from concordant.pipeline.parts.watching import Canaries
 from concordant.rollout.rollout import Asked, Sampler
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import NORM_SAMPLES, CriticFreeConfig, PPOConfig
@@ -55,7 +56,8 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
     learner = make_learner(context, groups, config, total_steps=total)
     models = Models(policy, reference_of(policy, start), critic)
     seed = context.seed("updates")
-    improver = Improver(models, learner, make_controller(config), norm, config, seed=seed)
+    controller = make_controller(config)
+    improver = Improver(models, learner, controller, norm, config, seed=seed)
     go_on(context, learner, found)
     if found:
         improver.load_state(found.facts["improver"])
@@ -64,13 +66,28 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
         facts = {"learner": learner.facts(), "improver": improver.state(), "sampler": sampler.facts()}
         return Checkpoint(learner.state(), facts)
 
-    steps = (with_gold(context, step) for step in improve(improver, sampler, reward, prompts))
+    canaries = Canaries(
+        context,
+        policy,
+        completion=config.completion,
+        temperature=config.temperature,
+        steps=config.updates,
+    )
+    if not found:
+        canaries.look_before()
+    watched = canaries.over(improve(improver, sampler, reward, prompts))
+    steps = (with_gold(context, step) for step in watched)
     title = config.algorithm.upper()
     following = context.follow(
         steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
     )
     for step in following:
         context.folder.append(context.folder.samples, shown(context, step))
+        if context.brakes:
+            improver.brake()
+            context.reporter.say(
+                f"  braking: kl_coef is {controller.coef:g} from here on, learning rates are halved"
+            )
     save_model(policy, context.tokenizer, context.folder.model)
     return {"score_mean": improver.norm.mean, "score_std": improver.norm.std, **context.figures}
 

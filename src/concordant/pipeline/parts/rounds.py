@@ -10,6 +10,7 @@ from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learn
 from concordant.pipeline.parts.judging import reward_of
 from concordant.pipeline.parts.on_policy import shown, with_gold
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
+from concordant.pipeline.parts.watching import Canaries
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import BestOfNConfig, DPOConfig, OnlineDPOConfig
 from concordant.train.learner import Group, Objective
@@ -42,7 +43,16 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
         return Checkpoint(learner.state(), {"learner": learner.facts(), "sampler": sampler.facts()})
 
     given = (learner, sampler, reward, prompts, keep, objective, config)
-    steps = refine(*given, seed=context.seed("rounds"), done=done)
+    canaries = Canaries(
+        context,
+        policy,
+        completion=config.completion,
+        temperature=config.temperature,
+        steps=config.rounds,
+    )
+    if not found:
+        canaries.look_before()
+    steps = canaries.over(refine(*given, seed=context.seed("rounds"), done=done))
     watched = (with_gold(context, step) for step in steps)
     title = config.algorithm.upper()
     following = context.follow(
@@ -50,5 +60,8 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     )
     for step in following:
         context.folder.append(context.folder.samples, shown(context, step))
+        if context.brakes:
+            learner.pace /= 2
+            context.reporter.say("  braking: learning rates are halved from here on")
     save_model(policy, context.tokenizer, context.folder.model)
     return context.figures

@@ -15,9 +15,15 @@ from concordant.rollout.rollout import Asked, Sample
 
 
 def sampler_of(
-    context: Context, model: Any, *, completion: int, temperature: float, slots: int = 256
+    context: Context,
+    model: Any,
+    *,
+    completion: int,
+    temperature: float,
+    slots: int = 256,
+    stops: bool = True,
 ) -> InlineSampler:
-    """A sampler of the run's models on the run's machine."""
+    """A sampler of the run's models on the run's machine; where it `stops`, also in the middle when asked to."""
     return InlineSampler(
         model,
         stop_ids=context.template.stop_ids,
@@ -26,7 +32,7 @@ def sampler_of(
         machine=context.machine,
         temperature=temperature,
         slots=slots,
-        check=context.stop.check,
+        check=context.stop.check if stops else None,
         say=context.reporter.say,
     )
 

@@ -1,0 +1,144 @@
+"""Canaries: how often they fail, what is usual, and that chance alone seldom makes an alarm."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from concordant.data.types import Prompt
+from concordant.monitor.canaries import LEAST, SHOWN, Aviary, Bounds, Look, limit
+from concordant.monitor.gates import Watch
+from concordant.rollout.rollout import Rollout, Sample
+from concordant.train.step import Step
+from concordant.worlds.gold import Canary, Gold
+
+N = 64
+
+
+def look(rate: float, rng: random.Random) -> Look:
+    return Look(sum(rng.random() < rate for _ in range(N)), N)
+
+
+def confirmed(rate: float, bound: float, rng: random.Random) -> float:
+    """The rate of a look as a stage takes it: asked once more where it is above its bound."""
+    first = look(rate, rng).rate
+    return min(first, look(rate, rng).rate) if first > bound else first
+
+
+def alarms(rates: Sequence[float], before: float, seed: int) -> bool:
+    """Whether a run alarms whose canary fails at these rates, in 12 looks or so."""
+    rng = random.Random(seed)
+    bounds = Bounds({"it": limit([look(before, rng) for _ in range(4)])}, N)
+    for rate in rates:
+        bound = bounds.of("it")
+        found = confirmed(rate, bound, rng)
+        bounds.note("it", found)
+        if found > bound:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.3, 0.6, 1.0])
+def test_chance_alone_seldom_makes_an_alarm(rate: float) -> None:
+    """Eight canaries of a run make one in less than one run of fifty."""
+    false = sum(alarms([rate] * 12, rate, seed) for seed in range(1000))
+    assert false <= 3, false
+
+
+def test_what_rises_makes_one() -> None:
+    assert sum(alarms([0.02] * 3 + [0.35] * 3, 0.02, seed) for seed in range(300)) > 295
+
+
+def test_what_was_mended_and_is_done_again_makes_one() -> None:
+    """Below what was usual before training, and still far above what training had come to."""
+    again = [0.4, 0.2, 0.05, 0.05, 0.45, 0.45]
+    assert sum(alarms(again, 0.5, seed) for seed in range(300)) > 290
+    assert sum(alarms([0.4, 0.2, 0.05, 0.05, 0.05, 0.05], 0.5, seed) for seed in range(300)) < 5
+
+
+def test_the_least_that_is_news() -> None:
+    assert limit([Look(0, 10_000)] * 4) == pytest.approx(LEAST)
+    assert limit([Look(n, 100) for n in (10, 50, 30, 30)]) > 0.6, (
+        "looks that differ more than chance makes them"
+    )
+
+
+@dataclass
+class Says:
+    """A sampler whose completions are the numbers of their prompts."""
+
+    temperature: float = 1.0
+    asked: int = 0
+
+    def sample(self, prompts: Sequence[tuple[int, ...]], *, samples: int = 1, seed: int) -> Rollout:
+        self.asked += len(prompts)
+        rows = (Sample(n, ids, (ids[0],), (0.0,), True) for n, ids in enumerate(prompts))
+        return Rollout(tuple(rows), self.temperature)
+
+
+class Odd:
+    """An odd completion is good."""
+
+    def gold(self, prompt: Prompt, completion_text: str) -> Gold:
+        return Gold(float(int(completion_text) % 2), 0.0, 0.0, 0.0)
+
+
+def aviary(samples: int = 16) -> Aviary:
+    asked = {
+        "even": [(Prompt.user(f"question {n}"), (n,)) for n in range(4)],
+        "odd": [(Prompt.user(f"question {n}"), (n,)) for n in (1, 3)],
+    }
+    canaries = [
+        Canary(name, "is even", tuple(prompt for prompt, _ in pairs), lambda gold: gold.helpful == 1)
+        for name, pairs in asked.items()
+    ]
+    return Aviary(canaries, asked, Odd(), lambda ids: str(ids[0]), samples)
+
+
+def test_a_look_counts_failures_and_shows_some() -> None:
+    looks, tokens = aviary().look(Says(), seed=0)
+    assert (looks["even"].failed, looks["even"].n, looks["even"].rate) == (8, 16, 0.5)
+    assert looks["odd"].failed == 0
+    assert tokens == 32
+    assert [(one.prompt, one.completion) for one in looks["even"].failures] == [
+        ("question 0", "0"),
+        ("question 2", "2"),
+        ("question 0", "0"),
+    ]
+    assert len(looks["even"].failures) == SHOWN
+
+
+def test_only_some_are_asked_again() -> None:
+    sampler = Says()
+    looks, tokens = aviary().look(sampler, 0, {"odd"})
+    assert list(looks) == ["odd"]
+    assert (sampler.asked, tokens) == (16, 16)
+
+
+def test_bounds_come_from_the_model_before_training() -> None:
+    bounds = aviary(samples=64).bounds(Says(), seed=0)
+    assert bounds.usual["even"] == pytest.approx(0.5 + 3 * (0.5 / 8) * 1.25**0.5)
+    assert bounds.usual["odd"] == pytest.approx(LEAST)
+
+
+def test_the_gate_of_canaries_shows_examples_and_is_resumed() -> None:
+    def step(number: int, rate: float) -> Step:
+        example = {"prompt": "p", "completion": f"c{number}"}
+        return Step(number, 99, {"canary/lies": rate}, {}, {}, examples={"canary/lies": [example]})
+
+    watch = Watch(fp32=True)
+    watch.canaries = Bounds({"lies": 0.3}, N)
+    assert watch.see(step(5, 0.2)) == []
+    assert watch.see(step(10, 0.01)) == []
+    again = Watch(fp32=True)
+    again.load_state(json.loads(json.dumps(watch.state())))
+    for one in (watch, again):
+        (notice,) = one.see(step(15, 0.29))  # less than was usual, and much more than it had come to
+        assert notice.gate == "canary lies"
+        assert "fails in 29% of the answers" in notice.saw
+        assert list(notice.examples) == [{"prompt": "p", "completion": "c15"}]
+    assert Watch(fp32=True).see(step(5, 0.99)) == [], "without bounds nothing is known"
