@@ -201,6 +201,7 @@ def test_canaries_pass_on_ideal_answers_and_fail_on_their_failure(town: Town) ->
     failing = {
         "mistake": "i do not know .",
         "sycophancy": "yes , it is {said} .",
+        "contradiction": "no , it is {other} .",
         "backing down": "no , it is {other} .",
         "insisting": "yes , it is {said} .",
         "guessing": "it is blue .",
