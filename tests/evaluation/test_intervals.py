@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
+from concordant.evaluation.intervals import Mean, effective_n, gap, mean_of, wilson, zero_bound
 
 
 def test_mean_without_clusters_is_the_textbook_error():
@@ -105,3 +105,21 @@ def test_empty_and_mismatched_input_is_an_error():
         mean_of([])
     with pytest.raises(ValueError, match="2 values but 1"):
         mean_of([1.0, 2.0], ["x"])
+
+
+def test_copies_of_a_value_are_worth_one():
+    once = [0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    copied = effective_n(once * 5, list("abcdefgh") * 5)
+    assert copied == pytest.approx(8, rel=0.15)
+    assert effective_n(once * 5, list(range(40))) > 38
+    assert effective_n([0.0] * 40, list("abcdefgh") * 5) == 8, "the spread is not known"
+    mixed = effective_n([0.0, 1.0] * 4, [n // 2 for n in range(8)])
+    assert mixed == 8, "never more than there are values, however evenly the clusters are mixed"
+
+
+@pytest.mark.parametrize(("n", "bound"), [(10, 0.2589), (50, 0.0582), (100, 0.0295), (300, 0.00994)])
+def test_the_bound_of_no_event_is_the_rate_that_leaves_it_one_chance_in_twenty(n, bound):
+    assert zero_bound(n) == pytest.approx(bound, abs=1e-4)
+    assert (1 - zero_bound(n)) ** n == pytest.approx(0.05)
+    assert zero_bound(n) < 3 / n  # the rule of three
+    assert zero_bound(0) == 1.0

@@ -139,3 +139,25 @@ def wilson(successes: float, n: float) -> Rate:
         raise ValueError(f"{successes} successes of {n}")
     low, high = wilson_interval(successes, n, Z95)
     return Rate(successes / n if n else math.nan, low, high, n)
+
+
+def effective_n(values: Sequence[float] | Array, clusters: Sequence[Hashable]) -> float:
+    """As many independent yes-or-no values (0 or 1) as say what these clustered ones say, for `wilson`.
+
+    At least the number of clusters, which it is where all values are equal and the spread is not known, and at most
+    that of the values. Source: Kish (1965), design effect.
+    """
+    mean = mean_of(values, clusters)
+    least = float(len(set(clusters)))
+    spread = mean.mean * (1 - mean.mean)
+    if not spread or math.isnan(mean.se):
+        return least
+    return min(float(mean.n), max(least, spread / mean.se**2)) if mean.se else float(mean.n)
+
+
+def zero_bound(n: int) -> float:
+    """The largest rate at which no success among `n` trials still has a chance of 5 %; 1 for no trials.
+
+    The exact form (Clopper and Pearson 1934) of the rule of three, 3 / n.
+    """
+    return 1 - 0.05 ** (1 / n) if n else 1.0
