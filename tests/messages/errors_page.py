@@ -38,6 +38,7 @@ SECTIONS = (
     ("Models and devices", ("models/",)),
     ("Training and rewards", ("train/",)),
     ("Worlds", ("worlds/",)),
+    ("The red team", ("evaluation/redteam/",)),
     ("The store of votes", ("feedback/database/", "feedback/store.py", "feedback/missing.py")),
     ("People and accounts", ("feedback/accounts.py", "feedback/names.py")),
     ("What is asked", ("feedback/asking/",)),
