@@ -77,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
         _overrides,
     )
     add("evaluate", "measure the models of a run again", "running:evaluate", _run, _overrides)
+    add(
+        "redteam",
+        "attack the models of a run, and say how often it works",
+        "redteaming:redteam",
+        _run,
+        _redteam,
+    )
     add("report", "write the report of a run", "reporting:report", _run, _against)
     add("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", _run, _chat)
     add(
@@ -242,6 +249,58 @@ def _chat(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
     command.add_argument("--seed", type=int, default=0, help="fixes the answers")
+
+
+def _redteam(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--stages",
+        type=_names,
+        default="sft,policy",
+        metavar="NAMES",
+        help="whom to attack, as in base,policy",
+    )
+    command.add_argument(
+        "--set",
+        choices=("town", "english"),
+        default="",
+        help="which attacks (default: the town's for a run of the town, else english)",
+    )
+    command.add_argument(
+        "--families",
+        type=_names,
+        default=[],
+        metavar="NAMES",
+        help="some of its families, as in direct,prefill (all)",
+    )
+    command.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="attack with the requests of this file (HarmBench, XSTest, StrongREJECT, Do-Not-Answer) in English",
+    )
+    command.add_argument(
+        "--chain", type=_names, default=[], metavar="NAMES", help="one more family: these converters in a row"
+    )
+    command.add_argument("--attempts", type=int, default=4, metavar="N", help="conversations of each attack")
+    command.add_argument(
+        "--requests", type=int, default=None, metavar="N", help="requests of each way to put them (all)"
+    )
+    command.add_argument(
+        "--tokens",
+        type=int,
+        default=None,
+        metavar="N",
+        help="most tokens of an answer (default: as evaluate has it)",
+    )
+    command.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
+    command.add_argument("--seed", type=int, default=0, help="fixes the answers")
+    command.add_argument(
+        "--judge",
+        default="",
+        metavar="MODEL",
+        help="a model that reads the answers on which rules are silent (default: nobody)",
+    )
 
 
 def _export(command: argparse.ArgumentParser) -> None:

@@ -117,7 +117,7 @@ class StageFolder:
     def append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a JSON-lines file."""
         with disk_errors(file), file.open("a", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            out.writelines(json_line(row) for row in rows)
 
     def sync_logs(self) -> None:
         """Flush what was appended to the disk: no state that is saved may be ahead of its log."""
@@ -130,8 +130,7 @@ class StageFolder:
         for file in self._logs:
             if file.is_file():
                 kept = [row for row in read_jsonl(file) if row.get("step", 0) <= last]
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-                write_text(file, text)
+                write_text(file, "".join(map(json_line, kept)))
 
     @property
     def _logs(self) -> tuple[Path, ...]:
@@ -139,6 +138,11 @@ class StageFolder:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_json(self.path / name)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row of a JSON-lines file."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from concordant.data.types import Prompt, messages_from
 from concordant.errors import UserError
 from concordant.feedback.reading.versus import Pair, Side
-from concordant.files import sha256_of
-from concordant.pipeline.context import Context, base_path
+from concordant.pipeline.afterwards import MODELS, context_after, fingerprint_of_model, finished_stages
+from concordant.pipeline.context import Context
 from concordant.pipeline.folder import StageFolder, read_jsonl
-from concordant.pipeline.interrupt import StopRequest
-from concordant.pipeline.material import material_of
-from concordant.pipeline.plan import STAGES
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
 
-if TYPE_CHECKING:
-    from concordant.models.hardware import Machine
-
-MODELS = ("base", "sft", "policy")  # that answer prompts, in the order in which they are made
 PROMPTS = 100  # where nobody says how many, and nothing has been sampled
 
 
@@ -43,9 +35,11 @@ def answered_by_both(
             expected=f"two of {', '.join(MODELS)}",
             fix="name two, such as --compare sft policy",
         )
-    done = _finished(run_folder)
+    done = finished_stages(run_folder)
     first, second = sorted(stages, key=MODELS.index)
-    sides = tuple(_side(recipe, run_folder, done, name) for name in (first, second))
+    sides = tuple(
+        Side(name, fingerprint_of_model(recipe, run_folder, done, name)) for name in (first, second)
+    )
     pairs = _sampled(done, (first, second))
     wanted = n or len(pairs) or PROMPTS
     if len(pairs) < wanted:
@@ -54,30 +48,6 @@ def answered_by_both(
     if len(pairs) < wanted:
         reporter.say(f"  there are {len(pairs)} prompts that were kept out of training, not {wanted}")
     return (sides[0], sides[1]), pairs[:wanted]
-
-
-def _finished(run_folder: Path) -> dict[str, StageFolder]:
-    """The finished stages of a run, by name."""
-    found = {}
-    for number, name in enumerate(STAGES, start=1):
-        folder = StageFolder(run_folder / "stages" / f"{number:02d}-{name}")
-        if folder.finished() is not None:
-            found[name] = folder
-    return found
-
-
-def _side(recipe: Recipe, run_folder: Path, done: Mapping[str, StageFolder], name: str) -> Side:
-    facts = done[name].finished() if name in done else None
-    if facts is not None:
-        return Side(name, str(facts["fingerprint"])[:16])
-    if name == "base" and recipe.model.path:
-        return Side(name, sha256_of(base_path(recipe))[:16])
-    raise UserError(
-        f"this run has no finished stage {name!r}",
-        where=str(run_folder),
-        expected=f"one of {', '.join(one for one in MODELS if one in done) or 'none yet'}",
-        fix="run its recipe first",
-    )
 
 
 def _sampled(done: Mapping[str, StageFolder], names: tuple[str, str]) -> list[Pair]:
@@ -122,7 +92,7 @@ def _sample(
     from concordant.pipeline.parts.sampling import sampler_of, with_ids
 
     config = recipe.evaluate or EvaluateConfig()
-    context = _context(recipe, run_folder, done, reporter)
+    context = context_after(recipe, run_folder, done, reporter, purpose="versus")
     prompts = _more(context, n, known)
     if not prompts:
         return []
@@ -140,27 +110,6 @@ def _sample(
         Pair(prompt, (a, b), (a_ended, b_ended))
         for (prompt, _), (a, a_ended), (b, b_ended) in zip(asked, *texts, strict=True)
     ]
-
-
-def _context(
-    recipe: Recipe, run_folder: Path, done: Mapping[str, StageFolder], reporter: Reporter
-) -> Context:
-    def machine() -> Machine:
-        from concordant.models.hardware import probe
-
-        return probe(recipe.machine)
-
-    return Context(
-        recipe=recipe,
-        run_folder=run_folder,
-        stage="versus",
-        folder=StageFolder(run_folder / "stages" / "versus"),  # nothing is written
-        inputs=done,
-        material=material_of(recipe),
-        reporter=reporter,
-        stop=StopRequest(),
-        find_machine=machine,
-    )
 
 
 def _more(context: Context, n: int, known: set[str]) -> list[Prompt]:
