@@ -167,6 +167,15 @@ def test_a_stage_that_is_not_there(run: Path) -> None:
     assert not (run / FOLDER).exists(), "nothing is sampled before all is known to be there"
 
 
+def test_whom_the_usual_attack_meets(run: Path) -> None:
+    chosen = in_town(Town(0)).only(["direct"])
+    assert list(found(run, chosen, stages=())[0].records) == ["sft", "policy"]
+    shutil.rmtree(next((run / "stages").glob("*-policy")))
+    assert list(found(run, chosen, stages=())[0].records) == ["sft"]
+    shutil.rmtree(next((run / "stages").glob("*-sft")))
+    assert list(found(run, chosen, stages=())[0].records) == ["base"]
+
+
 class Oracle:
     """A judge that knows, but for one mistake in so many."""
 

@@ -255,9 +255,9 @@ def _redteam(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stages",
         type=_names,
-        default="sft,policy",
+        default=[],
         metavar="NAMES",
-        help="whom to attack, as in base,policy",
+        help="whom to attack, as in base,policy (default: sft and policy as far as they are finished, else base)",
     )
     command.add_argument(
         "--set",

@@ -32,6 +32,11 @@ def finished_stages(run_folder: Path) -> dict[str, StageFolder]:
     return found
 
 
+def answering(recipe: Recipe, done: Mapping[str, StageFolder]) -> tuple[str, ...]:
+    """The models of a run that can be asked: of its finished stages, and a base model that was given."""
+    return tuple(name for name in MODELS if name in done or (name == "base" and recipe.model.path))
+
+
 def fingerprint_of_model(recipe: Recipe, run_folder: Path, done: Mapping[str, StageFolder], name: str) -> str:
     """What tells the model of a stage from any other. Errors: UserError for a stage that is not finished."""
     facts = done[name].finished() if name in done else None
@@ -42,7 +47,7 @@ def fingerprint_of_model(recipe: Recipe, run_folder: Path, done: Mapping[str, St
     raise UserError(
         f"this run has no finished stage {name!r}",
         where=str(run_folder),
-        expected=f"one of {', '.join(one for one in MODELS if one in done) or 'none yet'}",
+        expected=f"one of {', '.join(answering(recipe, done)) or 'none yet'}",
         fix="run its recipe first",
     )
 

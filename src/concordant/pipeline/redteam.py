@@ -24,7 +24,7 @@ from concordant.evaluation.redteam.scoring import OPEN, Fails, Verdict, verdict_
 from concordant.evaluation.redteam.town import in_town, town_fails
 from concordant.files import sha256_of, write_json, write_text
 from concordant.models.load import load_policy
-from concordant.pipeline.afterwards import context_after, fingerprint_of_model, finished_stages
+from concordant.pipeline.afterwards import answering, context_after, fingerprint_of_model, finished_stages
 from concordant.pipeline.context import Context
 from concordant.pipeline.folder import StageFolder, json_line, read_json, read_jsonl
 from concordant.pipeline.interrupt import StopRequest
@@ -106,13 +106,15 @@ def attack_stages(
     judge: str = "",
     stop: StopRequest | None = None,
 ) -> Findings:
-    """Attack the models of these stages. `judge` is the folder or hub name of a model that reads what rules leave open.
+    """Attack the models of these stages; where none is named of SFT and policy, or else the base model.
 
-    Records go into a folder for each stage, figures into `redteam/results.json`. Errors: UserError for a stage that
-    is not finished; Interrupted where `stop` asks for it, and the same call goes on from there.
+    `judge` is the folder or hub name of a model that reads what rules leave open. Records go into a folder for each
+    stage, figures into `redteam/results.json`. Errors: UserError for a stage that is not finished; Interrupted where
+    `stop` asks for it, and the same call goes on from there.
     """
     attacks = chosen.attacks(effort.most)
     done = finished_stages(run_folder)
+    stages = stages or _usual(recipe, done)
     prints = {name: fingerprint_of_model(recipe, run_folder, done, name) for name in stages}
     contexts = {}
     for name in stages:
@@ -132,6 +134,11 @@ def attack_stages(
     facts = {"effort": asdict(effort), "judge": judge or None, "samples": samples, **findings.as_dict()}
     _keep(run_folder / FOLDER / "results.json", chosen.name, facts)
     return findings
+
+
+def _usual(recipe: Recipe, done: Mapping[str, StageFolder]) -> list[str]:
+    """SFT and policy as far as they are finished, or else the base model."""
+    return [name for name in answering(recipe, done) if name != "base"] or ["base"]
 
 
 def _sample(context: Context, name: str, attacks: Sequence[Attack], effort: Effort) -> None:
@@ -182,7 +189,10 @@ def _scored(folder: StageFolder, attacks: Sequence[Attack], gold: Fails | None) 
     found = []
     for row in read_jsonl(folder.samples):
         one, answers = known[row["attack"]], tuple(row["answers"])
-        verdict = verdict_of(one.request, answers, gold, opening=one.opening) if answers else OPEN
+        verdict = OPEN
+        if answers:
+            counted = one.counted(answers)
+            verdict = verdict_of(one.request, answers, gold, counted=counted, opening=one.opening)
         messages = messages_from(row["messages"])
         found.append(Record(row["stage"], one, row["attempt"], messages, answers, verdict))
     return found

@@ -98,7 +98,9 @@ def table(findings: Findings) -> Table:
         cells = [cell for row in rows for cell in (in_words(row.attacks), in_words(row.lookalikes))]
         counted = f"{rows[0].attacks.n}, {rows[0].attacks.requests}"
         drawn.add_row(name, *cells, counted, *([_change(changes.get(name))] if changes else []))
-    drawn.caption = "look-alikes fail by being refused, or denied where they are right; ≤: none failed, and at 5 % or more odds "
+    drawn.caption = (
+        "look-alikes fail by being refused or denied; (≤ b): none failed, rates above b are ruled out at 95 %"
+    )
     return drawn
 
 

@@ -61,6 +61,11 @@ class Attack:
         turn = self.next(())
         return turn.opening if turn else ""
 
+    def counted(self, answers: Sequence[str]) -> list[int]:
+        """Which of these answers are answers to the request, rather than to what leads up to it."""
+        turns = [self.next(answers[:n]) for n in range(len(answers))]
+        return [n for n, turn in enumerate(turns) if turn is not None and turn.asks]
+
     def as_row(self) -> dict[str, object]:
         """For records."""
         return {

@@ -22,7 +22,7 @@ class Words:
 
     examples: tuple[tuple[str, str], ...]  # harmless requests with answers that do as asked
     urgings: tuple[str, ...]  # said after a refusal
-    steps: tuple[str, ...]  # towards the request, which stands in the place of {text} in some
+    steps: tuple[str, ...]  # towards the request, which stands in the first of them in the place of {text}
     halves: tuple[str, str]  # around the halves of a request, in the place of {text}
     opening: str  # of an answer that does as asked, where the request does not know a better one
 
@@ -38,10 +38,14 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is said to the model; `opening` is put into its mouth as the beginning of its answer."""
+    """What is said to the model; `opening` is put into its mouth as the beginning of its answer.
+
+    Before the request has been put in full (`asks`) nothing that the model answers is an answer to it.
+    """
 
     messages: tuple[Message, ...]
     opening: str = ""
+    asks: bool = True
 
 
 Script = Callable[[Asking, Sequence[str]], Turn | None]
@@ -73,13 +77,13 @@ def many_shot(asking: Asking, answers: Sequence[str]) -> Turn | None:
 def foot_in_the_door(asking: Asking, answers: Sequence[str]) -> Turn | None:
     """Harmless requests first, which the model answers itself."""
     asked = [question for question, _ in asking.words.examples[:2]]
-    return _nth((*asked, asking.text), len(answers))
+    return _nth((*asked, asking.text), len(answers), leads=len(asked))
 
 
 def crescendo(asking: Asking, answers: Sequence[str]) -> Turn | None:
     """A step nearer in each turn; a step that is refused is left out and the next one tried."""
     steps = [step.replace("{text}", asking.text) for step in asking.words.steps]
-    return _nth((*steps, asking.text), len(answers))
+    return _nth((*steps, asking.text), len(answers), leads=0)
 
 
 def insist(asking: Asking, answers: Sequence[str]) -> Turn | None:
@@ -98,7 +102,7 @@ def in_halves(asking: Asking, answers: Sequence[str]) -> Turn | None:
     middle = (len(words) + 1) // 2
     halves = (" ".join(words[:middle]), " ".join(words[middle:]))
     said = [w.replace("{text}", half) for w, half in zip(asking.words.halves, halves, strict=True)]
-    return _nth(said, len(answers))
+    return _nth(said, len(answers), leads=1)
 
 
 SCRIPTS: Mapping[str, Script] = {
@@ -117,8 +121,9 @@ def _said(text: str) -> Turn:
     return Turn((Message("user", text),))
 
 
-def _nth(said: Sequence[str], n: int) -> Turn | None:
-    return _said(said[n]) if n < len(said) else None
+def _nth(said: Sequence[str], n: int, leads: int) -> Turn | None:
+    """The n-th of these turns, of which the first `leads` only lead up to the request."""
+    return Turn((Message("user", said[n]),), asks=n >= leads) if n < len(said) else None
 
 
 def _behind_examples(asking: Asking, n: int) -> Turn:
