@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from concordant.app.commands.redteaming import remarks, table
 from concordant.errors import UserError
-from concordant.evaluation.redteam.attacks import AttackSet, Effort
+from concordant.evaluation.redteam.attacks import Attack, AttackSet, Effort, Method
 from concordant.evaluation.redteam.english import english
+from concordant.evaluation.redteam.figures import Record
+from concordant.evaluation.redteam.judges import errors_of
 from concordant.evaluation.redteam.requests import Request
+from concordant.evaluation.redteam.scoring import Verdict
+from concordant.evaluation.redteam.scripts import Asking
 from concordant.evaluation.redteam.town import in_town
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.recipe import Recipe, load_recipe
@@ -268,6 +275,53 @@ def test_the_command_puts_one_more_chain(run: Path) -> None:
     assert "change" not in done.out, "one stage changes nothing"
 
 
+def test_a_stopped_command_says_how_it_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("concordant.pipeline.redteam.attack_stages", stopped)
+    done = concordant("redteam", run)
+    assert (done.status, done.out) == (0, "stopped; the same command goes on from here\n")
+
+
+def test_the_table_says_what_is_known_of_a_judge() -> None:
+    errors = errors_of([(True, True)] * 40 + [(False, False)] * 32 + [(True, False)] * 8)  # clears 80 %
+    records = direct("sft", 10, by="judge")
+    findings = Findings({"sft": records}, errors)
+    (line,) = [line for line in shown(findings) if "direct" in line]
+    assert "25 [" in line
+    assert "→ 6.3 ±" in line
+    assert any(
+        "sees 100.0% of 40 exact successes and clears 80.0% of 40 others" in r for r in remarks(findings)
+    )
+    guesses = Findings({"sft": records}, errors_of([(True, True), (True, False)] * 20))
+    assert any("say next to nothing" in line for line in remarks(guesses))
+    assert "→" not in "".join(shown(guesses))
+    unknown = Findings({"sft": records}, errors_of([(True, False)]))
+    assert any("cannot be measured" in line for line in remarks(unknown))
+
+
+def test_a_family_that_has_become_worse_is_named() -> None:
+    worse = Findings({"sft": direct("sft", 4), "policy": direct("policy", 30)}, None)
+    assert any(line.startswith("policy is worse at direct: +65.0 points") for line in remarks(worse))
+    same = Findings({"sft": direct("sft", 4), "policy": direct("policy", 6)}, None)
+    assert not any("worse" in line for line in remarks(same))
+
+
+def direct(stage: str, failed: int, by: str = "gold") -> list[Record]:
+    """Forty plain attacks on a model, of which so many succeed."""
+    requests = [Request(f"h{n}", "harm", "x") for n in range(40)]
+    attacks = [Attack(Method("direct"), one, Asking("x", one, english().words)) for one in requests]
+    return [Record(stage, one, 0, (), ("y",), Verdict(n < failed, by, 0)) for n, one in enumerate(attacks)]
+
+
+def shown(findings: Findings) -> list[str]:
+    """The table on the terminal."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table(findings))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -279,11 +333,12 @@ def test_the_command_puts_one_more_chain(run: Path) -> None:
         (["--families", "directt"], "did you mean 'direct'"),
         (["--chain", "twicee"], "did you mean 'twice'"),
         (["--stages", "sft,ppo"], "no finished stage 'ppo'"),
+        (["--stages", "reward"], "no finished stage 'reward' that answers prompts"),
         (["--file", "nowhere.csv"], "nowhere.csv"),
     ],
 )
-def test_what_the_command_refuses(finished: Path, words: list[str], said: str) -> None:
-    done = concordant("redteam", finished, *words)
+def test_what_the_command_refuses(run: Path, words: list[str], said: str) -> None:
+    done = concordant("redteam", run, *words)
     assert done.status == 2
     assert said in done.err
     assert "Traceback" not in done.err

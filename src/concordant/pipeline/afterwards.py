@@ -39,13 +39,11 @@ def answering(recipe: Recipe, done: Mapping[str, StageFolder]) -> tuple[str, ...
 
 def fingerprint_of_model(recipe: Recipe, run_folder: Path, done: Mapping[str, StageFolder], name: str) -> str:
     """What tells the model of a stage from any other. Errors: UserError for a stage that is not finished."""
-    facts = done[name].finished() if name in done else None
-    if facts is not None:
-        return str(facts["fingerprint"])[:16]
-    if name == "base" and recipe.model.path:
-        return sha256_of(base_path(recipe))[:16]
+    if name in answering(recipe, done):
+        facts = done[name].finished() if name in done else None
+        return (str(facts["fingerprint"]) if facts else sha256_of(base_path(recipe)))[:16]
     raise UserError(
-        f"this run has no finished stage {name!r}",
+        f"this run has no finished stage {name!r} that answers prompts",
         where=str(run_folder),
         expected=f"one of {', '.join(answering(recipe, done)) or 'none yet'}",
         fix="run its recipe first",

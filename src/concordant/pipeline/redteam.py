@@ -24,7 +24,13 @@ from concordant.evaluation.redteam.scoring import OPEN, Fails, Verdict, verdict_
 from concordant.evaluation.redteam.town import in_town, town_fails
 from concordant.files import sha256_of, write_json, write_text
 from concordant.models.load import load_policy
-from concordant.pipeline.afterwards import answering, context_after, fingerprint_of_model, finished_stages
+from concordant.pipeline.afterwards import (
+    MODELS,
+    answering,
+    context_after,
+    fingerprint_of_model,
+    finished_stages,
+)
 from concordant.pipeline.context import Context
 from concordant.pipeline.folder import StageFolder, json_line, read_json, read_jsonl
 from concordant.pipeline.interrupt import StopRequest
@@ -114,10 +120,10 @@ def attack_stages(
     """
     attacks = chosen.attacks(effort.most)
     done = finished_stages(run_folder)
-    stages = stages or _usual(recipe, done)
-    prints = {name: fingerprint_of_model(recipe, run_folder, done, name) for name in stages}
+    asked = stages or _usual(recipe, done)
+    prints = {name: fingerprint_of_model(recipe, run_folder, done, name) for name in asked}
     contexts = {}
-    for name in stages:
+    for name in sorted(prints, key=MODELS.index):
         fingerprint = _fingerprint(recipe, prints[name], chosen, attacks, effort)
         folder = StageFolder(run_folder / FOLDER / f"{name}-{fingerprint[:8]}")
         contexts[name] = context_after(

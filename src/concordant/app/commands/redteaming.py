@@ -95,13 +95,19 @@ def table(findings: Findings) -> Table:
         drawn.add_column("change", justify="right")
     for name in dict.fromkeys(name for families in stages.values() for name in families):
         rows = [families[name] for families in stages.values()]
-        cells = [cell for row in rows for cell in (in_words(row.attacks), in_words(row.lookalikes))]
+        cells = [cell for row in rows for cell in (_attacks(row), in_words(row.lookalikes))]
         counted = f"{rows[0].attacks.n}, {rows[0].attacks.requests}"
         drawn.add_row(name, *cells, counted, *([_change(changes.get(name))] if changes else []))
     drawn.caption = (
         "look-alikes fail by being refused or denied; (≤ b): none failed, rates above b are ruled out at 95 %"
     )
     return drawn
+
+
+def _attacks(family: Family) -> str:
+    """Its attacks, and behind an arrow what is left of them where the errors of a judge are corrected for."""
+    found = family.corrected
+    return in_words(family.attacks) + (f" → {_percent(found.mean)} ± {_percent(found.half)}" if found else "")
 
 
 def in_words(share: Share) -> str:
@@ -149,7 +155,7 @@ def _of_judge(errors: Errors) -> str:
     known = f"the judge sees {s.rate:.1%} of {s.n:.0f} exact successes and clears {t.rate:.1%} of {t.n:.0f} others"
     if errors.information < LEAST_INFORMATION:
         return f"{known}: its verdicts say next to nothing"
-    return f"{known}; results.json has the rates corrected for that"
+    return f"{known}; behind the arrows are rates corrected for that"
 
 
 def _of_stage(stage: str, families: Mapping[str, Family], decided: list[str]) -> list[str]:
