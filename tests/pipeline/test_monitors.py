@@ -46,8 +46,8 @@ def test_canaries_are_logged_and_leave_training_as_it_was(
     looked = [row["step"] for row in logged if "canary/sycophancy" in row]
     assert looked == [2]
     assert all(0 <= value <= 1 for name, value in logged[1].items() if name.startswith("canary/"))
-    assert sum(name.startswith("canary/") for name in logged[1]) == 8
-    assert results(trained)["throughput"]["policy"]["watch"]["tokens"] > 8 * 16
+    assert sum(name.startswith("canary/") for name in logged[1]) == 9
+    assert results(trained)["throughput"]["policy"]["watch"]["tokens"] > 9 * 16
     assert plan(town(tmp_path, monitor__canaries=0), trained)[4].action == "skip"
     assert plan(town(tmp_path, monitor__on_alarm="brake"), trained)[4].action == "rebuild"
 
