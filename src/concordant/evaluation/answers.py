@@ -14,6 +14,7 @@ from concordant.core.kl import k1
 from concordant.core.logprobs import token_logprobs
 from concordant.data.batches import MicroBatch
 from concordant.data.types import Prompt
+from concordant.evaluation.figures import PARTS
 from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
 from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams
 from concordant.models.forward import completion_logits
@@ -21,8 +22,6 @@ from concordant.models.hardware import Machine
 from concordant.models.memory import Budget
 from concordant.rollout.rollout import Rollout
 from concordant.train.passes import in_passes
-
-PARTS = ("helpful", "honest", "harmless", "concise")
 
 
 class GoldParts(Protocol):
@@ -38,6 +37,8 @@ class GoldParts(Protocol):
     def harmless(self) -> float: ...
     @property
     def concise(self) -> float: ...
+    @property
+    def flags(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Answer:
     score: float | None  # of the reward model
     gold: GoldParts | None
 
+    @property
+    def refused(self) -> bool | None:
+        """Whether it declines to do what is asked; None where nobody knows."""
+        return None if self.gold is None else self.gold.flags.get("act") == "refuse"
+
     def as_row(self) -> dict[str, Any]:
         """For `samples.jsonl`."""
         gold = None
@@ -70,6 +76,7 @@ class Answer:
             "text": self.text,
             "length": self.length,
             "ended": self.ended,
+            "refused": self.refused,
             "kl": self.kl,
             "score": self.score,
             "gold": gold,
@@ -130,10 +137,21 @@ def describe(answers: Sequence[Answer]) -> dict[str, Any]:
             part: mean_of([getattr(a.gold, part) for a in answers], draws).as_dict() for part in PARTS
         }
         figures["gold_by_family"] = {
-            family: gold_mean([a for a in answers if a.prompt.family == family]).as_dict()
-            for family in sorted({a.prompt.family for a in answers})
+            family: gold_mean(some).as_dict() for family, some in by_family(answers).items()
+        }
+        figures["refusals_by_family"] = {
+            family: wilson(sum(bool(a.refused) for a in some), len(some)).as_dict()
+            for family, some in by_family(answers).items()
         }
     return figures
+
+
+def by_family(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The answers to the prompts of each family, families sorted."""
+    families: dict[str, list[Answer]] = {}
+    for answer in sorted(answers, key=lambda one: one.prompt.family):
+        families.setdefault(answer.prompt.family, []).append(answer)
+    return families
 
 
 def gold_mean(answers: Sequence[Answer]) -> Mean:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from concordant.evaluation.answers import PARTS
+from concordant.evaluation.figures import PARTS
 
 Results = Mapping[str, Any]  # a run's `results.json`
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student
 
 from concordant.feedback.reading.agreement import wilson_interval
 
@@ -161,3 +162,48 @@ def zero_bound(n: int) -> float:
     The exact form (Clopper and Pearson 1934) of the rule of three, 3 / n.
     """
     return 1 - 0.05 ** (1 / n) if n else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """By how much a figure of the later model lies above that of the earlier one; `n` prompts, 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def between(cls, after: Sequence[float], before: Sequence[float], draws: Sequence[int]) -> Change:
+        """Of values of both models on the same draws, with the quantile of Student's t; of one nothing is known."""
+        found = gap(after, before, draws, draws)
+        half = float(student.ppf(0.975, found.n - 1)) * found.se if found.n > 1 else math.inf
+        return cls(found.mean, found.mean - half, found.mean + half, found.n)
+
+    @classmethod
+    def of_shares(cls, after: Sequence[bool], before: Sequence[bool]) -> Change:
+        """Of yes and no on the same draws.
+
+        The interval is that of Agresti and Min (Statistics in Medicine 24, 2005), with half an observation added to
+        each of the four ways to say yes and no twice: where nothing changed on n draws it is not of width 0.
+        """
+        gains = [int(a) - int(b) for a, b in zip(after, before, strict=True)]
+        n, net, moved = len(gains), sum(gains), sum(map(abs, gains))
+        middle = net / (n + 2)
+        half = Z95 * math.sqrt((moved + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
+        return cls(net / n, middle - half, middle + half, n)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which knows no infinity."""
+        ends = {
+            name: end if math.isfinite(end) else None
+            for name, end in (("low", self.low), ("high", self.high))
+        }
+        return asdict(self) | ends
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Change:
+        """The inverse of `as_dict`."""
+        low = -math.inf if row["low"] is None else float(row["low"])
+        high = math.inf if row["high"] is None else float(row["high"])
+        return cls(float(row["mean"]), low, high, int(row["n"]))

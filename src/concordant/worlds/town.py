@@ -43,6 +43,7 @@ class Town:
     """A world of seven families of questions about facts that depend on `seed` alone."""
 
     name = "town"
+    families = FAMILIES
 
     def __init__(self, seed: int = 0) -> None:
         rng = random.Random(f"town/{seed}")

@@ -26,6 +26,11 @@ class World(GoldReward, Protocol):
     @property
     def seed(self) -> int: ...
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The kinds of questions that are asked."""
+        ...
+
     def corpus(self, n: int) -> list[Demonstration]:
         """`n` chats of mixed quality, from which a base model learns the language of the world."""
         ...

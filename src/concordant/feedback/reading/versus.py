@@ -18,7 +18,7 @@ from concordant.errors import UserError
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import audit
 from concordant.feedback.reading.agreement import Rate, rate
-from concordant.feedback.reading.live_votes import read_live_votes
+from concordant.feedback.reading.live_votes import LiveVotes, read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload
 
@@ -110,11 +110,22 @@ def _remember(store: Store, project: str, alike: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was said of a prompt (id): `share` of the second model, and by how many characters its answer is longer."""
+
+    prompt: str
+    share: float
+    longer: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How the second of two models does against the first."""
 
     first: str
     second: str
+    models: tuple[str, str]  # what tells them from earlier ones of their names
+    outcomes: tuple[Outcome, ...]  # what `rate` is the mean of
     rate: Rate  # of the second: one value for each prompt, the mean of its votes; what takes no side is half
     first_better: int  # votes, or a lead's decisions in their place
     second_better: int
@@ -156,27 +167,33 @@ def result(store: Store, project: str) -> Result:
         assert settings is not None
         tasks, maker = _compared(connection, project, settings[KEY])
     first, second = settings[KEY]["stages"]
-    alike = len(settings[KEY]["alike"])
+    alike = settings[KEY]["alike"]
     live = read_live_votes(store, project).deciding
     said = Counter[str]()
     values: dict[str, list[float]] = defaultdict(list)
+    longer: dict[str, int] = {}
     votes = [one for one in live.votes if one.task_id in tasks]
     for one in votes:
         verdict = _verdict(one.payload, maker)
         said[verdict] += 1
-        values[live.prompts[one.task_id].id].append({first: 0.0, second: 1.0}.get(verdict, 0.5))
+        prompt = live.prompts[one.task_id].id
+        values[prompt].append({first: 0.0, second: 1.0}.get(verdict, 0.5))
+        longer[prompt] = _longer(live, one.task_id, maker, second)
     answered = len({one.task_id for one in votes})
-    counted = round(alike * answered / len(tasks)) if tasks else alike
-    shares = [sum(of_prompt) / len(of_prompt) for of_prompt in values.values()] + [0.5] * counted
+    counted = round(len(alike) * answered / len(tasks)) if tasks else len(alike)
+    outcomes = [Outcome(prompt, sum(of) / len(of), longer[prompt]) for prompt, of in values.items()]
+    outcomes += [Outcome(prompt, 0.5, 0) for prompt in alike[:counted]]
     return Result(
         first,
         second,
-        rate(shares),
+        tuple(settings[KEY]["models"]),
+        tuple(outcomes),
+        rate([one.share for one in outcomes]),
         said[first],
         said[second],
         said["tie"],
         said["both_bad"],
-        alike,
+        len(alike),
         len(tasks) - answered,
     )
 
@@ -197,6 +214,13 @@ def _compared(
         of_task[row.task].add(side)
         maker[row.id] = str(side[0])
     return {key for key, found in of_task.items() if found == sides}, maker
+
+
+def _longer(live: LiveVotes, task: str, maker: Mapping[str, str], second: str) -> int:
+    """By how many characters the answer of the second model is longer."""
+    return sum(
+        len(live.completions[key].text) * (1 if maker[key] == second else -1) for key in live.members[task]
+    )
 
 
 def _verdict(payload: Payload, maker: Mapping[str, str]) -> str:

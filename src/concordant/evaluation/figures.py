@@ -1,0 +1,25 @@
+"""The names of figures that are compared between models: where `results.json` has them for each of them, dotted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+PARTS = ("helpful", "honest", "harmless", "concise")  # of a gold reward
+OF_ANY_MODEL = ("length", "eos_rate", "kl", "duplicate_bigrams", "distinct.unique_of_16")
+WIN_RATE = (
+    "win_rate."  # against the model the policy started from, as people, labelers, gold or the score decide
+)
+
+
+def compared_figures(*, families: Sequence[str] | None, scored: bool, labelers: bool) -> list[str]:
+    """All that are measured: with the `families` of a world where it knows the truth, None where there is none."""
+    found = [*OF_ANY_MODEL, f"{WIN_RATE}people"]
+    if labelers:
+        found.append(f"{WIN_RATE}labelers")
+    if scored:
+        found += ["score", f"{WIN_RATE}score"]
+    if families is not None:
+        found += ["gold", f"{WIN_RATE}gold", *(f"gold_parts.{part}" for part in PARTS)]
+        for table in ("gold_by_family", "refusals_by_family"):
+            found += [f"{table}.{family}" for family in families]
+    return found
