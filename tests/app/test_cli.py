@@ -16,7 +16,9 @@ from concordant.pipeline.recipe import load_recipe, parse_overrides
 from telling import tells
 from tiny_run import STAGES, TOWN, clone, concordant, results, snapshot, town_file
 
-COMMANDS = ("demo", "run", "plan", "check", "evaluate", "report", "chat", "export", "feedback", "doctor")
+COMMANDS = (
+    "demo", "run", "plan", "check", "evaluate", "wins", "gate", "report", "chat", "export", "feedback", "doctor",
+)  # fmt: skip
 
 
 @pytest.fixture

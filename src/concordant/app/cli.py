@@ -84,6 +84,13 @@ def parser() -> argparse.ArgumentParser:
         _run,
         _redteam,
     )
+    add("wins", "say which stages of a run, or of several, beat which others", "gating:wins", _run_folders)
+    add(
+        "gate",
+        "say whether the policy of a run may be released (status 0: yes, 1: no, 3: too few data)",
+        "gating:gate",
+        _run,
+    )
     add("report", "write the report of a run", "reporting:report", _run, _against)
     add("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", _run, _chat)
     add(
@@ -116,6 +123,12 @@ def _recipe(command: argparse.ArgumentParser) -> None:
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run_folder", type=Path, metavar="RUN", help="a run directory, such as runs/demo")
+
+
+def _run_folders(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "run_folders", type=Path, nargs="+", metavar="RUN", help="run directories, such as runs/demo"
+    )
 
 
 def _seed(command: argparse.ArgumentParser) -> None:
@@ -553,7 +566,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 2 for a mistake the user can mend."""
+    """Run one command; the exit status is 0, or 2 for a mistake the user can mend; `gate` has others of its own."""
     arguments = parse(argv)
     # Threads that spin long before they sleep are many times slower beside another process; those that sleep
     # at once are slower on an idle machine (benchmarks/threads.py). Read when torch is first imported: not yet.

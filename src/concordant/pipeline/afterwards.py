@@ -32,6 +32,11 @@ def finished_stages(run_folder: Path) -> dict[str, StageFolder]:
     return found
 
 
+def model_id(folder: StageFolder) -> str:
+    """What tells the model of a finished stage from an earlier one of its name."""
+    return str((folder.finished() or {})["fingerprint"])[:16]
+
+
 def answering(recipe: Recipe, done: Mapping[str, StageFolder]) -> tuple[str, ...]:
     """The models of a run that can be asked: of its finished stages, and a base model that was given."""
     return tuple(name for name in MODELS if name in done or (name == "base" and recipe.model.path))
@@ -40,8 +45,7 @@ def answering(recipe: Recipe, done: Mapping[str, StageFolder]) -> tuple[str, ...
 def fingerprint_of_model(recipe: Recipe, run_folder: Path, done: Mapping[str, StageFolder], name: str) -> str:
     """What tells the model of a stage from any other. Errors: UserError for a stage that is not finished."""
     if name in answering(recipe, done):
-        facts = done[name].finished() if name in done else None
-        return (str(facts["fingerprint"]) if facts else sha256_of(base_path(recipe)))[:16]
+        return model_id(done[name]) if name in done else sha256_of(base_path(recipe))[:16]
     raise UserError(
         f"this run has no finished stage {name!r} that answers prompts",
         where=str(run_folder),

@@ -60,6 +60,11 @@ class StageFolder:
         return self.path / "samples.jsonl"
 
     @property
+    def duels(self) -> Path:
+        """One JSON line per comparison of two answers by a labeler that is a program."""
+        return self.path / "duels.jsonl"
+
+    @property
     def notices(self) -> Path:
         """One JSON line per step out of bounds."""
         return self.path / "notices.jsonl"

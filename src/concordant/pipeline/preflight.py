@@ -11,6 +11,8 @@ from concordant.data.config import Source
 from concordant.data.sources import is_hub_name, read_rows
 from concordant.data.types import Demonstration, Prompt, check_strength
 from concordant.errors import UserError, located
+from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.figures import WIN_RATE, compared_figures
 from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material, check_split
@@ -27,6 +29,7 @@ from concordant.train.config import (
     ServerPartConfig,
 )
 from concordant.worlds.config import WorldConfig
+from concordant.worlds.names import nearest
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -46,6 +49,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_model(recipe)
     _check_data(recipe)
     _check_policy(recipe)
+    _check_gate(recipe)
     if not recipe.model.path:
         _check_room(recipe, min(recipe.model.length or 2**31, recipe.model.embedded.context))
     check_device_name(recipe.machine.device)
@@ -93,6 +97,11 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
 
         with located("feedback.labelers"):
             simulated_labelers(recipe.feedback.labelers, world.gold)
+    if recipe.evaluate is not None and recipe.evaluate.labelers:
+        from concordant.feedback.answering.simulated import simulated_labelers
+
+        with located("evaluate.labelers"):
+            simulated_labelers(recipe.evaluate.labelers, world.gold)
 
 
 def _check_files(recipe: Recipe) -> None:
@@ -119,6 +128,13 @@ def _check_files(recipe: Recipe) -> None:
             where="data.preferences",
             expected="a file, folder or hub name; a world with simulated labelers; or people and prompts for them",
             fix='set data.preferences = "pairs.jsonl", or data.prompts and feedback.source = "human"',
+        )
+    if recipe.evaluate is not None and recipe.evaluate.labelers:
+        raise UserError(
+            f"no world tells the labelers {recipe.evaluate.labelers!r} what is true",
+            where="evaluate.labelers",
+            expected="[world], or no simulated labelers",
+            fix="leave it out, and let people compare: concordant label RUN --compare sft policy",
         )
     if recipe.evaluate is not None and not (data.prompts or data.preferences or data.judgements):
         raise UserError(
@@ -193,6 +209,51 @@ def _check_policy(recipe: Recipe) -> None:
             expected=f"more than {policy.batch / 5:g}, or the controller could drive kl_coef to zero",
             fix="set policy.kl_horizon=10000",
         )
+
+
+def _check_gate(recipe: Recipe) -> None:
+    """Refuse demands on figures that a run of this recipe cannot have."""
+    gate = recipe.gate
+    if gate is None:
+        return
+    if recipe.policy is None or recipe.evaluate is None:
+        raise UserError(
+            "there is a gate, and no policy that could pass it",
+            where="[gate]",
+            expected="[policy], and [evaluate], which measures it",
+            fix="add what is missing, or leave [gate] out",
+        )
+    known = _figures_of(recipe, recipe.evaluate)
+    for figure, rule, _ in gate.demands():
+        if figure not in known:
+            raise nearest("figure", figure, known, "gate.target" if rule == "better" else f"gate.{rule}")
+    if gate.target.startswith(WIN_RATE) and gate.margin >= 0.5:
+        raise UserError(
+            f"no win rate is above {0.5 + gate.margin:g}",
+            where="gate.margin",
+            expected="less than 0.5: the win rate has to be above one half by more than it",
+            fix="set gate.margin=0.05, for more than 0.55",
+        )
+    raised = isinstance(recipe.policy, ScoredConfig) and recipe.policy.needs_reward_stage
+    if raised and gate.target in ("score", f"{WIN_RATE}score"):
+        raise UserError(
+            f"gate.target = {gate.target!r} is what the policy is trained to raise",
+            where="gate.target",
+            expected="a figure that took no part in training",
+            fix=f"set gate.target = {f'{WIN_RATE}people'!r}, and let people compare: concordant label RUN --compare",
+        )
+
+
+def _figures_of(recipe: Recipe, evaluate: EvaluateConfig) -> list[str]:
+    """The names of all figures that are going to be compared."""
+    from concordant.worlds.world import make_world
+
+    world = make_world(recipe.world.name, recipe.seed) if recipe.world else None
+    return compared_figures(
+        families=world.families if world else None,
+        scored=recipe.reward is not None,
+        labelers=bool(evaluate.labelers),
+    )
 
 
 def check_rewards(recipe: Recipe) -> None:

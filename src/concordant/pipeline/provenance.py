@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from concordant.evaluation.config import GateConfig
 from concordant.files import sha256_of
 from concordant.pipeline.material import source_fingerprints
 from concordant.pipeline.recipe import Recipe
@@ -34,7 +36,22 @@ def resolved_toml(recipe: Recipe, machine: Machine | None = None) -> str:
         for key, sources in recipe.data.sources.items()
         if sources
     }
-    return to_toml({**values, "versions": versions(), "fingerprints": {"code": code_fingerprint(), **data}})
+    gate = {"gate": recipe.gate.digest()} if recipe.gate else {}
+    known = {"code": code_fingerprint(), **gate, **data}
+    return to_toml({**values, "versions": versions(), "fingerprints": known})
+
+
+def restated(resolved: str, gate: GateConfig | None) -> str:
+    """The text of a `resolved.toml` with these demands in place of its own, and all else as it is."""
+    values = tomllib.loads(resolved)
+    for table, known in (
+        (values, gate and gate.model_dump(mode="json")),
+        (values["fingerprints"], gate and gate.digest()),
+    ):
+        table.pop("gate", None)
+        if known:
+            table["gate"] = known
+    return to_toml(values)
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from concordant.config import Config
 from concordant.data.config import DataConfig
 from concordant.errors import UserError
-from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.config import EvaluateConfig, GateConfig
 from concordant.feedback.config import FeedbackConfig
 from concordant.models.config import MachineConfig, ModelConfig
 from concordant.monitor.config import MonitorConfig
@@ -50,6 +50,7 @@ class Recipe(Config):
     policy: PolicyConfig | None = None
     evaluate: EvaluateConfig | None = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
+    gate: GateConfig | None = None
     compare: dict[str, PolicyConfig] = Field(default_factory=dict)
     """Other policy sections by name, for `concordant compare`; a run does not read them."""
 

@@ -14,6 +14,7 @@ from concordant.files import disk_errors, write_json, write_text
 from concordant.pipeline.context import STORE, Context, base_path, store_address, template_of
 from concordant.pipeline.folder import StageFolder, read_json
 from concordant.pipeline.forecast.disk import check_disk
+from concordant.pipeline.gate import is_judged
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.lock import LOCK
 from concordant.pipeline.machine import machine_config
@@ -21,7 +22,7 @@ from concordant.pipeline.material import FileMaterial, WorldMaterial, material_o
 from concordant.pipeline.people import wait_for_people
 from concordant.pipeline.plan import Planned, plan
 from concordant.pipeline.preflight import check_lengths, check_machine, check_material, check_rewards
-from concordant.pipeline.provenance import resolved_toml
+from concordant.pipeline.provenance import resolved_toml, restated
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
 from concordant.pipeline.results import write_results
@@ -99,15 +100,19 @@ def execute(
 ) -> bool:
     """Run what has to be run; True if anything was. `material` is what `prepare` gave, if it was called."""
     stages = plan(recipe, run_folder)
-    if all(stage.action == "skip" for stage in stages) and (run_folder / "results.json").exists():
+    known = (run_folder / "results.json").exists() and is_judged(recipe, run_folder)
+    if known and all(stage.action == "skip" for stage in stages):
         return False
     execution = Execution(recipe, run_folder, material or prepare(recipe, stages, reporter), reporter, stop)
     for number in range(len(stages)):
         stop.check()
         # Planned anew after each stage: a reward model's fingerprint holds the votes that came before it.
         execution.take(plan(recipe, run_folder)[number])
-    if not (run_folder / "resolved.toml").exists():
-        write_text(run_folder / "resolved.toml", resolved_toml(recipe))
+    resolved = run_folder / "resolved.toml"
+    if not resolved.exists():
+        write_text(resolved, resolved_toml(recipe))
+    elif not known:
+        write_text(resolved, restated(resolved.read_text(encoding="utf-8"), recipe.gate))
     write_results(recipe, run_folder, plan(recipe, run_folder))
     return True
 

@@ -14,6 +14,7 @@ from concordant.app.terminal import Terminal, quiet_libraries
 from concordant.errors import UserError
 from concordant.files import write_json
 from concordant.pipeline.folder import read_json
+from concordant.pipeline.gate import decide_run
 from concordant.pipeline.interrupt import Interrupted, StopRequest, WaitingForPeople
 from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
@@ -113,5 +114,10 @@ def run_recipe(
 
     report = write_report(folder)
     console.print(summary(folder))
+    if recipe.gate is not None:
+        from concordant.app.verdicts import sentences
+
+        for line in sentences(*decide_run(recipe, folder)):
+            terminal.say(line)
     terminal.say(f"report: {report}")
     return True

@@ -202,7 +202,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def same_reward_model(run: ReportInput, against: ReportInput) -> bool:
     """Whether the two runs differ in the policy stage only, so that their scores are on one scale."""
-    return all(key.split(".")[0] in {"policy", "evaluate"} for key, _, _ in differences(run, against))
+    return all(key.split(".")[0] in {"policy", "evaluate", "gate"} for key, _, _ in differences(run, against))
 
 
 def contrast(run: ReportInput, against: ReportInput) -> Contrast:

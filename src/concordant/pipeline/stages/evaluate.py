@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ import torch
 from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, describe, differences, gold_gaps, gold_mean, kl_to_reference
 from concordant.evaluation.best_of_n import best_of_n, fit_gold
+from concordant.evaluation.changes import changes
 from concordant.evaluation.config import SAMPLES, EvaluateConfig
+from concordant.evaluation.judged import Judged, judge
 from concordant.evaluation.labelers import against_gold
+from concordant.evaluation.leaderboard import standings
 from concordant.evaluation.reward_metrics import gold_accuracy, length_correlation, pair_metrics
 from concordant.evaluation.showing import side_by_side, spread
 from concordant.evaluation.text_metrics import unique_of
+from concordant.evaluation.win_rates import duels_of
+from concordant.feedback.answering.simulated import simulated_labelers
 from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
 from concordant.models.load import load_policy
@@ -107,7 +113,8 @@ def run(context: Context) -> dict[str, Any]:
     results: dict[str, Any] = {"models": {}}
     main: dict[str, list[Answer]] = {}
     repeated: dict[str, list[list[Answer]]] = {}
-    context.folder.samples.unlink(missing_ok=True)
+    for log in (context.folder.samples, context.folder.duels):
+        log.unlink(missing_ok=True)
     names = [name for name in ("base", "sft", "policy") if name == "base" or name in context.inputs]
     with context.reporter.activity("evaluating", len(names) + 2, "parts") as progress:
         for done, name in enumerate(names, start=1):
@@ -117,6 +124,8 @@ def run(context: Context) -> dict[str, Any]:
         if context.material.world is not None:
             results["models"]["ideal"] = measure_ideal(study)
         results["gaps"] = {name: mean.as_dict() for name, mean in gold_gaps(main).items()}
+        results["changes"] = changes(main, repeated)
+        results |= measure_duels(study, main)
         if reward is not None:
             results["reward_model"] = measure_reward(study, repeated)
             progress.to(len(names) + 1, "reward model")
@@ -130,6 +139,7 @@ def run(context: Context) -> dict[str, Any]:
                 rates = against_gold(store, lambda prompt, text: world.gold(prompt, text).total)
                 results["feedback"]["against_gold"] = {name: asdict(one) for name, one in rates.items()}
     results["samples"] = side_by_side(main)
+    results["gate_before"] = context.recipe.gate.digest() if context.recipe.gate else None
     return results
 
 
@@ -155,6 +165,33 @@ def measure_model(
         study.context.folder.samples, (a.as_row() for rows in (*by_split.values(), many) for a in rows)
     )
     return figures, main, groups
+
+
+def measure_duels(study: Study, main: dict[str, list[Answer]]) -> dict[str, Any]:
+    """Who beats whom: by gold, by the score, and by labelers who see each pair in both orders."""
+    duels = duels_of({name: [answer.as_row() for answer in answers] for name, answers in main.items()})
+    judged = judge_duels(study, main)
+    if judged:
+        duels["labelers"] = [one.duels for one in judged]
+        study.context.folder.append(study.context.folder.duels, (row for one in judged for row in one.rows))
+    found = standings(duels, study.context.start)
+    if judged:
+        found["order_shown"] = {f"{one.duels.second} or {one.duels.first}": one.position() for one in judged}
+    return found
+
+
+def judge_duels(study: Study, main: dict[str, list[Answer]]) -> list[Judged]:
+    """What the labelers of the recipe's evaluation say of every two models; nothing where it names none."""
+    world, config = study.context.material.world, study.config
+    if world is None or not config.labelers:
+        return []
+    seed = study.context.seed("labelers")
+    labelers = simulated_labelers(config.labelers, world.gold, seed=seed)
+    with study.context.timed("label"):
+        return [
+            judge("labelers", labelers, main[first][: config.compared], main[second][: config.compared])
+            for first, second in combinations(main, 2)
+        ]
 
 
 def measure_ideal(study: Study) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""The release gate in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from concordant.evaluation.config import Rule
+from concordant.evaluation.figures import WIN_RATE
+from concordant.evaluation.gate import GO, NO_GO, Decision, Reason
+
+STATUS = {GO: 0, NO_GO: 1}  # of the command that asks for it; 2 is a mistake of the user
+OPEN = 3
+
+
+def status(decision: Decision) -> int:
+    """The exit status for a decision."""
+    return STATUS.get(decision.verdict, OPEN)
+
+
+def sentences(decision: Decision, row: Mapping[str, Any]) -> Iterator[str]:
+    """The verdict, a line for each demand, and when they were stated; `row` is the gate of `results.json`."""
+    yield f"gate: {decision.verdict}"
+    for reason in decision.reasons:
+        yield f"  {sentence(reason)}"
+    yield f"  {stated(row)}"
+
+
+def sentence(reason: Reason) -> str:
+    """What was demanded of a figure, what it did, and whether that is enough."""
+    if reason.change is None:
+        return (
+            f"{reason.figure} was not measured{_way_to(reason.figure)}; {_demand(reason)} is demanded: open"
+        )
+    return f"{reason.figure} {_did(reason)}; {_demand(reason)} is demanded: {_outcome(reason)}"
+
+
+def stated(row: Mapping[str, Any]) -> str:
+    """When the demands were made."""
+    when = "before" if row["stated_before"] else "AFTER"
+    others = row.get("earlier") or ()
+    changed = f"; the run was judged before by {', '.join(others)}" if others else ""
+    return f"stated {when} the models were measured, as {row['hash']}{changed}"
+
+
+def _did(reason: Reason) -> str:
+    change = reason.change
+    assert change is not None
+    if reason.figure.startswith(WIN_RATE):
+        rate, low, high = (f"{0.5 + one:.3f}" for one in (change.mean, change.low, change.high))
+        return f"is {rate} [{low}, {high}] on {change.n:,} prompts"
+    return f"changed by {change.mean:+z.3f} [{change.low:+z.3f}, {change.high:+z.3f}] on {change.n:,} prompts"
+
+
+def _demand(reason: Reason) -> str:
+    bound = f"{reason.margin:g}"
+    if reason.figure.startswith(WIN_RATE):
+        sides: Mapping[Rule, str] = {
+            "better": f"more than {0.5 + reason.margin:g}",
+            "no_more": f"at most {0.5 + reason.margin:g}",
+            "no_less": f"at least {0.5 - reason.margin:g}",
+        }
+        return sides[reason.rule]
+    if reason.rule == "better":
+        return f"a rise of more than {bound}" if reason.margin else "a rise"
+    direction = "rise" if reason.rule == "no_more" else "fall"
+    return f"a {direction} of no more than {bound}" if reason.margin else f"no {direction}"
+
+
+def _outcome(reason: Reason) -> str:
+    if reason.verdict == GO:
+        return "met"
+    if reason.verdict == NO_GO:
+        return "broken"
+    if reason.needed is None:
+        return "open, and as near to the margin as this no number of prompts decides it"
+    return f"open; about {reason.needed:,} prompts would decide it, if it stays as it is"
+
+
+def _way_to(figure: str) -> str:
+    people = figure == f"{WIN_RATE}people"
+    return " (concordant label RUN --compare sft policy)" if people else ""
