@@ -152,6 +152,17 @@ def test_without_the_kl_penalty_the_proxy_rises_and_the_truth_falls() -> None:
     claim("token entropy at kl_coef 0, last five updates / first", entropy, below=0.75)
 
 
+def test_the_gate_lets_the_demo_pass_and_no_policy_that_gamed_its_reward() -> None:
+    verdicts = {
+        ways: [results(seed, *ways)["gate"]["verdict"] for seed in SEEDS]
+        for ways in ((), ("policy.kl_coef=0",), ("feedback.labelers=worrier",))
+    }
+    print(verdicts)
+    assert verdicts[()] == ["GO"] * 3
+    assert verdicts["policy.kl_coef=0",] == ["NO-GO"] * 3
+    assert verdicts["feedback.labelers=worrier",] == ["NO-GO"] * 3
+
+
 def test_a_labeler_afraid_of_everything_teaches_over_refusal() -> None:
     runs = [results(seed) for seed in SEEDS]
     afraid = [results(seed, "feedback.labelers=worrier") for seed in SEEDS]

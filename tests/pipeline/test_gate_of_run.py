@@ -100,8 +100,9 @@ def test_a_gate_stated_afterwards_is_told_as_such_and_runs_nothing(run: Path) ->
     out = go(run)
     assert fingerprints(run) == made
     gate = results(run)["gate"]
-    assert (gate["stated_before"], gate["earlier"]) == (False, [])
+    assert (gate["stated_before"], gate["earlier"]) == (False, ["none"])
     assert "stated AFTER the models were measured" in out
+    assert "figures of this run were judged by no gate before" in out
     after = tomllib.loads((run / "resolved.toml").read_text(encoding="utf-8"))
     assert after["fingerprints"].pop("gate") == gate["hash"]
     assert after.pop("gate")["target"] == "gold"
@@ -109,12 +110,12 @@ def test_a_gate_stated_afterwards_is_told_as_such_and_runs_nothing(run: Path) ->
     first = gate["hash"]
     assert "nothing was run" in go(run)
     go(run, TOWN + WIDE, "gate.margin=0.5")
-    assert results(run)["gate"]["earlier"] == [first]
-    assert f"judged before by {first}" in concordant("gate", run).out
+    assert results(run)["gate"]["earlier"] == ["none", first]
+    assert f"judged by no gate and by {first} before" in concordant("gate", run).out
     go(run, TOWN)
     assert "gate" not in results(run)
     go(run, TOWN + WIDE, "gate.margin=0.25")
-    assert len(results(run)["gate"]["earlier"]) == 2, "left out for a while, and not forgotten"
+    assert len(results(run)["gate"]["earlier"]) == 3, "left out for a while, and not forgotten"
 
 
 def test_measuring_again_does_not_hide_an_earlier_gate(run: Path) -> None:
@@ -122,7 +123,7 @@ def test_measuring_again_does_not_hide_an_earlier_gate(run: Path) -> None:
     first = results(run)["gate"]["hash"]
     go(run, TOWN + WIDE, "gate.margin=0.5", "evaluate.prompts=20")
     gate = results(run)["gate"]
-    assert (gate["stated_before"], gate["earlier"]) == (True, [first])
+    assert (gate["stated_before"], gate["earlier"]) == (True, ["none", first])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 from concordant.evaluation.config import Rule
 from concordant.evaluation.figures import WIN_RATE
 from concordant.evaluation.gate import GO, NO_GO, Decision, Reason
+from concordant.pipeline.gate import NO_GATE
 
 STATUS = {GO: 0, NO_GO: 1}  # of the command that asks for it; 2 is a mistake of the user
 OPEN = 3
@@ -39,7 +40,8 @@ def stated(row: Mapping[str, Any]) -> str:
     """When the demands were made."""
     when = "before" if row["stated_before"] else "AFTER"
     others = row.get("earlier") or ()
-    changed = f"; the run was judged before by {', '.join(others)}" if others else ""
+    named = ["no gate" if one == NO_GATE else one for one in others]
+    changed = f"; figures of this run were judged by {' and by '.join(named)} before" if named else ""
     return f"stated {when} the models were measured, as {row['hash']}{changed}"
 
 

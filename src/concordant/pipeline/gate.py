@@ -19,6 +19,8 @@ from concordant.pipeline.recipe import Recipe
 if TYPE_CHECKING:
     from concordant.evaluation.gate import Decision
 
+NO_GATE = "none"  # stands for the hash where figures were there and no gate
+
 
 def gate_row(
     gate: GateConfig, results: Mapping[str, Any], before: str | None, hashes: Sequence[str]
@@ -26,7 +28,7 @@ def gate_row(
     """The gate for `results.json`: its demands, their hash, when they were stated, and the decision.
 
     `before`: hash of the gate that stood in the recipe when the models were measured; `hashes`: those of all gates by
-    which the run was judged.
+    which figures of the run were judged.
     """
     from concordant.evaluation.gate import decide
 
@@ -40,11 +42,12 @@ def gate_row(
     }
 
 
-def judged_by(run_folder: Path, gate: GateConfig) -> list[str]:
-    """Hashes of all gates by which a run was judged, this one the last; they are kept in `run.json`."""
+def judged_by(run_folder: Path, gate: GateConfig | None) -> list[str]:
+    """Hashes of all gates by which figures of a run were judged, this one among them; they are kept in `run.json`."""
     marker = run_folder / "run.json"
     known = read_json(marker) or {}
-    hashes = list(dict.fromkeys([*known.get("gates", ()), gate.digest()]))
+    digest = gate.digest() if gate else NO_GATE
+    hashes = list(dict.fromkeys([*known.get("gates", ()), digest]))
     write_json(marker, known | {"gates": hashes})
     return hashes
 

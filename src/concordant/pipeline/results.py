@@ -47,8 +47,9 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
         from concordant.pipeline.duels import with_people
 
         results = with_people(results, store_address(recipe, run_folder), run_folder)
-    if recipe.gate is not None:
-        results["gate"] = gate_row(recipe.gate, results, before, judged_by(run_folder, recipe.gate))
+        hashes = judged_by(run_folder, recipe.gate)
+        if recipe.gate is not None:
+            results["gate"] = gate_row(recipe.gate, results, before, hashes)
     write_json(run_folder / "results.json", results)
 
 
