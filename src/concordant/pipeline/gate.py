@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from concordant.errors import UserError
 from concordant.evaluation.config import GateConfig
 from concordant.files import write_json
@@ -75,5 +77,13 @@ def decide_run(recipe: Recipe, run_folder: Path) -> tuple[Decision, dict[str, An
             expected="results.json of a run whose recipe has a section [gate]",
             fix=f"add [gate] to its recipe (docs/evaluation.md) and run it: concordant run RECIPE --run {run_folder}",
         )
-    now = with_people(results, store_address(recipe, run_folder), run_folder)
-    return decide(GateConfig.model_validate(row["demands"]), now), row
+    try:
+        gate = GateConfig.model_validate(row["demands"])
+    except ValidationError as error:
+        raise UserError(
+            f"the gate of these results cannot be read: {error.errors()[0]['msg']}",
+            where=str(run_folder / "results.json"),
+            expected="demands as [gate] of a recipe has them",
+            fix="ask with the version of concordant that made the run, or run its recipe again",
+        ) from None
+    return decide(gate, with_people(results, store_address(recipe, run_folder), run_folder)), row

@@ -44,14 +44,13 @@ def resolved_toml(recipe: Recipe, machine: Machine | None = None) -> str:
 def restated(resolved: str, gate: GateConfig | None) -> str:
     """The text of a `resolved.toml` with these demands in place of its own, and all else as it is."""
     values = tomllib.loads(resolved)
-    for table, known in (
-        (values, gate and gate.model_dump(mode="json")),
-        (values["fingerprints"], gate and gate.digest()),
-    ):
-        table.pop("gate", None)
-        if known:
-            table["gate"] = known
-    return to_toml(values)
+    values.pop("gate", None)
+    last = {name: values.pop(name) for name in ("versions", "fingerprints")}
+    last["fingerprints"].pop("gate", None)
+    if gate is not None:
+        values["gate"] = gate.model_dump(mode="json")
+        last["fingerprints"]["gate"] = gate.digest()
+    return to_toml(values | last)
 
 
 def versions() -> dict[str, str]:

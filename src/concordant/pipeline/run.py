@@ -100,8 +100,8 @@ def execute(
 ) -> bool:
     """Run what has to be run; True if anything was. `material` is what `prepare` gave, if it was called."""
     stages = plan(recipe, run_folder)
-    known = (run_folder / "results.json").exists() and is_judged(recipe, run_folder)
-    if known and all(stage.action == "skip" for stage in stages):
+    measured, judged = (run_folder / "results.json").exists(), is_judged(recipe, run_folder)
+    if measured and judged and all(stage.action == "skip" for stage in stages):
         return False
     execution = Execution(recipe, run_folder, material or prepare(recipe, stages, reporter), reporter, stop)
     for number in range(len(stages)):
@@ -111,7 +111,7 @@ def execute(
     resolved = run_folder / "resolved.toml"
     if not resolved.exists():
         write_text(resolved, resolved_toml(recipe))
-    elif not known:
+    elif measured and not judged:
         write_text(resolved, restated(resolved.read_text(encoding="utf-8"), recipe.gate))
     write_results(recipe, run_folder, plan(recipe, run_folder))
     return True
