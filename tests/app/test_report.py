@@ -616,3 +616,55 @@ def test_what_was_out_of_bounds_is_told_with_its_examples(town):
     assert "it is red ." in text
     assert "<script" not in page
     assert "What was out of bounds" not in render(town)
+
+
+def gated(town, margin):
+    demands = {"target": "gold", "margin": margin, "no_more": {}, "no_less": {}}
+    change = {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 1024}
+    results = {
+        **town.results,
+        "changes": {"policy_minus_sft": {"gold": change}},
+        "gate": {"demands": demands, "hash": "abc", "stated_before": True, "earlier": []},
+    }
+    return dataclasses.replace(town, results=results)
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.3, "GO"), (0.9, "NO-GO"), (0.7, "NOT ENOUGH DATA")])
+def test_the_release_gate_stands_at_the_top(town, margin, verdict):
+    run = gated(town, margin)
+    found = wording.released(run)
+    assert found is not None
+    assert found.verdict == verdict
+    assert found.reasons[0].startswith("gold changed by +0.700 [+0.600, +0.800] on 1,024 prompts")
+    page = render(run)
+    assert page.index(f"Release gate: {verdict}") < page.index('id="models"')
+
+
+def test_without_a_gate_nothing_is_said_of_one(town):
+    assert wording.released(town) is None
+    assert "Release gate" not in render(town)
+    broken = dataclasses.replace(town, results={**town.results, "gate": {"demands": {"target": 3}}})
+    assert "Release gate" not in render(broken)
+
+
+def test_who_beats_whom(town):
+    even = {"rate": 0.61, "low": 0.58, "high": 0.64, "slope": -1.0}
+    row = {
+        "by": HOSTILE,
+        "first": "sft",
+        "second": "policy",
+        "rate": 0.694,
+        "low": 0.67,
+        "high": 0.71,
+        "n": 1500,
+    }
+    run = dataclasses.replace(
+        town, results={**town.results, "win_rates": [{**row, "length_controlled": even}, row]}
+    )
+    first, second = tables.wins(run)
+    assert (first.models, first.rate, first.interval) == ("PPO over SFT", "69.4%", "67.0% to 71.0%")
+    assert (first.even, second.even) == ("61.0%", "")
+    page = render(run)
+    assert "Who beats whom" in page
+    assert "<script" not in page
+    assert "Who beats whom" not in render(town)

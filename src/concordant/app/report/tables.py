@@ -194,6 +194,47 @@ def samples(run: ReportInput) -> list[Sample]:
 
 
 @dataclass(frozen=True)
+class Win:
+    """How often one model beats another."""
+
+    by: str
+    models: str
+    rate: str
+    interval: str
+    even: str  # at equal lengths; empty where that cannot be told
+    even_interval: str
+    n: str
+
+
+def wins(run: ReportInput) -> list[Win]:
+    """The win rates of the models, in the order of the results."""
+    found = []
+    for row in run.at("win_rates") or ():
+        rate, even = _share(row), _share(row.get("length_controlled") or {})
+        if rate[0]:
+            first, second = (model_name(run, str(row.get(side))) for side in ("first", "second"))
+            n = number(row.get("n"))
+            found.append(
+                Win(
+                    str(row.get("by")),
+                    f"{second} over {first}",
+                    *rate,
+                    *even,
+                    "" if n is None else f"{n:,.0f}",
+                )
+            )
+    return found
+
+
+def _share(row: Mapping[str, Any]) -> tuple[str, str]:
+    """A share and its interval in per cent; both empty where any of it is missing."""
+    value, low, high = (number(row.get(key)) for key in ("rate", "low", "high"))
+    if value is None or low is None or high is None:
+        return "", ""
+    return f"{value:.1%}", f"{low:.1%} to {high:.1%}"
+
+
+@dataclass(frozen=True)
 class Noticed:
     """Something that was out of bounds while a stage trained."""
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from concordant.app.report.source import ReportInput, number
+from concordant.app.verdicts import sentences
+from concordant.evaluation.config import GateConfig
+from concordant.evaluation.gate import GO, NO_GO, decide
 from concordant.evaluation.intervals import Mean
 
 NAMES = {"base": "Base", "sft": "SFT", "ideal": "Ideal"}
@@ -363,3 +366,24 @@ def reward_model(run: ReportInput) -> tuple[str, ...]:
             f"{percent(on_policy.rate)} of pairs sampled from the trained policy: its advice is {advice}."
         )
     return tuple(sentences)
+
+
+@dataclass(frozen=True)
+class Released:
+    """What the release gate of the recipe says of the policy."""
+
+    verdict: str
+    tone: str
+    reasons: list[str]
+
+
+def released(run: ReportInput) -> Released | None:
+    """The decision of the gate on the figures of the run; None where the recipe demands nothing."""
+    row = run.table("gate")
+    try:
+        decision = decide(GateConfig.model_validate(row["demands"]), run.results)
+        said, *reasons = sentences(decision, row)
+    except (AttributeError, KeyError, TypeError, ValueError):  # figures may be missing, and so may all of it
+        return None
+    tone = {GO: "up", NO_GO: "down"}.get(decision.verdict, "flat")
+    return Released(said.removeprefix("gate: "), tone, [reason.strip() for reason in reasons])
