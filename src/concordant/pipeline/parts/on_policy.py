@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from concordant.core.kl import AdaptiveKL, FixedKL
@@ -11,10 +10,10 @@ from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.forward import bare
 from concordant.models.load import load_policy, reference_of, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, restorer, with_adapter
-from concordant.pipeline.parts.judging import golds_of, reward_model_of, reward_of
+from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, with_adapter
+from concordant.pipeline.parts.judging import reward_model_of, reward_of
+from concordant.pipeline.parts.own_samples import Moved, follow_samples
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
-from concordant.pipeline.parts.watching import Canaries
 from concordant.rollout.rollout import Asked, Sampler
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import NORM_SAMPLES, CriticFreeConfig, PPOConfig
@@ -23,9 +22,6 @@ from concordant.train.improve import improve
 from concordant.train.improver import Improver
 from concordant.train.learner import Group
 from concordant.train.rewards import Reward, ScoreNorm, checked
-from concordant.train.step import Step
-
-SHOWN = 4  # completions per rollout kept for people
 
 
 def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
@@ -66,23 +62,9 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
         facts = {"learner": learner.facts(), "improver": improver.state(), "sampler": sampler.facts()}
         return Checkpoint(learner.state(), facts)
 
-    canaries = Canaries(
-        context,
-        policy,
-        completion=config.completion,
-        temperature=config.temperature,
-        steps=config.updates,
-    )
-    if not found:
-        canaries.look_before()
-    watched = canaries.over(improve(improver, sampler, reward, prompts))
-    steps = (with_gold(context, step) for step in watched)
-    title = config.algorithm.upper()
-    following = context.follow(
-        steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
-    )
-    for step in following:
-        context.folder.append(context.folder.samples, shown(context, step))
+    steps = improve(improver, sampler, reward, prompts)
+    moved = Moved(policy, learner, state, anew=found is None)
+    for _ in follow_samples(context, steps, moved, config, total=config.updates):
         if context.brakes:
             improver.brake()
             context.reporter.say(
@@ -125,28 +107,3 @@ def make_critic(context: Context, policy: Any, norm: ScoreNorm, config: PPOConfi
     if config.rewards:
         return TrunkCritic(model)  # its scores are on a scale of their own: the head learns the shift
     return TrunkCritic(model, score_mean=norm.mean, score_std=norm.std)
-
-
-def with_gold(context: Context, step: Step) -> Step:
-    """The step with the mean gold reward of its rollout, where a world knows it."""
-    assert step.rollout is not None
-    golds = golds_of(context, step.prompts, step.rollout)
-    if golds is None:
-        return step
-    metrics = {**step.metrics, "objective/gold": sum(golds) / len(golds)}
-    return replace(step, metrics=metrics)
-
-
-def shown(context: Context, step: Step) -> list[dict[str, Any]]:
-    """A few completions of the step's rollout, for people."""
-    assert step.rollout is not None
-    return [
-        {
-            "step": step.number,
-            "prompt": [m.as_dict() for m in step.prompts[sample.prompt].messages],
-            "completion": context.template.text(sample.completion),
-            "score": score,
-            "ended": sample.ended,
-        }
-        for sample, score in list(zip(step.rollout.samples, step.scores, strict=True))[:SHOWN]
-    ]

@@ -6,11 +6,10 @@ from typing import Any
 
 from concordant.models.load import load_policy, reference_of, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, restorer, with_adapter
+from concordant.pipeline.parts.fitting import go_on, last_checkpoint, make_learner, with_adapter
 from concordant.pipeline.parts.judging import reward_of
-from concordant.pipeline.parts.on_policy import shown, with_gold
+from concordant.pipeline.parts.own_samples import Moved, follow_samples
 from concordant.pipeline.parts.sampling import kept_sampler_of, with_ids
-from concordant.pipeline.parts.watching import Canaries
 from concordant.train.checkpoint import Checkpoint
 from concordant.train.config import BestOfNConfig, DPOConfig, OnlineDPOConfig
 from concordant.train.learner import Group, Objective
@@ -43,23 +42,9 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
         return Checkpoint(learner.state(), {"learner": learner.facts(), "sampler": sampler.facts()})
 
     given = (learner, sampler, reward, prompts, keep, objective, config)
-    canaries = Canaries(
-        context,
-        policy,
-        completion=config.completion,
-        temperature=config.temperature,
-        steps=config.rounds,
-    )
-    if not found:
-        canaries.look_before()
-    steps = canaries.over(refine(*given, seed=context.seed("rounds"), done=done))
-    watched = (with_gold(context, step) for step in steps)
-    title = config.algorithm.upper()
-    following = context.follow(
-        watched, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
-    )
-    for step in following:
-        context.folder.append(context.folder.samples, shown(context, step))
+    steps = refine(*given, seed=context.seed("rounds"), done=done)
+    moved = Moved(policy, learner, state, anew=found is None)
+    for _ in follow_samples(context, steps, moved, config, total=config.rounds):
         if context.brakes:
             learner.pace /= 2
             context.reporter.say("  braking: learning rates are halved from here on")
