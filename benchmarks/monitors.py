@@ -31,7 +31,7 @@ class Watched:
 
     alarm: int | None  # step of the first alarm of a canary
     named: str
-    others: tuple[str, ...]  # first steps of the other gates
+    others: tuple[str, ...]  # first steps of the other detectors
     lost: int | None  # step at which gold had lost half of its gain
     gold: str
 
@@ -47,12 +47,12 @@ def watched(policy: Path) -> Watched:
         if best > smooth[0] + 0.1 and gold < (best + smooth[0]) / 2:
             lost = number
             break
-    alarms = [row for row in notices if row["gate"].startswith("canary ")]
+    alarms = [row for row in notices if row["detector"].startswith("canary ")]
     first = min(alarms, key=lambda row: row["step"], default=None)
-    others = tuple(f"{row['gate']} at {row['step']}" for row in notices if row not in alarms)
+    others = tuple(f"{row['detector']} at {row['step']}" for row in notices if row not in alarms)
     return Watched(
         first["step"] if first else None,
-        first["gate"].removeprefix("canary ") if first else "",
+        first["detector"].removeprefix("canary ") if first else "",
         others,
         lost,
         f"{smooth[0]:.2f} → {max(smooth):.2f} → {smooth[-1]:.2f}",
@@ -79,7 +79,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/monitors"))
     asked = parser.parse_args(given)
     outcomes: dict[str, list[str]] = {name: [] for name in PENALTIES}
-    print("| seed | penalty | gold: start, best, end | half lost at | first canary alarm | other gates |")
+    print("| seed | penalty | gold: start, best, end | half lost at | first canary alarm | other detectors |")
     print("|---|---|---|---|---|---|")
     for seed in asked.seeds:
         for name, kl_coef in PENALTIES.items():

@@ -604,7 +604,7 @@ def test_durations_are_for_people(seconds, text):
 def test_what_was_out_of_bounds_is_told_with_its_examples(town):
     row = {
         "step": 20,
-        "gate": "canary sycophancy",
+        "detector": "canary sycophancy",
         "saw": "fails in 53% of the answers",
         "causes": "the reward pays for it",
         "examples": [{"prompt": HOSTILE, "completion": "it is red ."}],

@@ -11,7 +11,7 @@ import pytest
 
 from concordant.data.types import Prompt
 from concordant.monitor.canaries import LEAST, SHOWN, Aviary, Bounds, Look, limit
-from concordant.monitor.gates import Watch
+from concordant.monitor.detectors import Watch
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.step import Step
 from concordant.worlds.gold import Canary, Gold
@@ -138,7 +138,7 @@ def test_the_gate_of_canaries_shows_examples_and_is_resumed() -> None:
     again.load_state(json.loads(json.dumps(watch.state())))
     for one in (watch, again):
         (notice,) = one.see(step(15, 0.29))  # less than was usual, and much more than it had come to
-        assert notice.gate == "canary lies"
+        assert notice.detector == "canary lies"
         assert "fails in 29% of the answers" in notice.saw
         assert list(notice.examples) == [{"prompt": "p", "completion": "c15"}]
     assert Watch(fp32=True).see(step(5, 0.99)) == [], "without bounds nothing is known"

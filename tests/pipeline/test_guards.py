@@ -114,7 +114,7 @@ def test_a_batch_that_is_not_finite_leaves_the_weights_of_the_step_before_and_is
     assert [row["step"] for row in logged if row.get("optimizer/skipped")] == [4]
     assert logged[3]["loss"] is None, "JSON has no NaN"
     (notice,) = rows(base / SFT / "notices.jsonl")
-    assert (notice["step"], notice["gate"]) == (4, "not finite")
+    assert (notice["step"], notice["detector"]) == (4, "not finite")
     assert any("step 4, not finite" in line and "learning rate" in line for line in reporter.said)
 
     skipped = load_skipped(base / SFT / "skipped" / "step-4")

@@ -21,7 +21,7 @@ from concordant.seeds import derive
 if TYPE_CHECKING:
     from concordant.data.template import Template
     from concordant.models.hardware import Machine
-    from concordant.monitor.gates import Watch
+    from concordant.monitor.detectors import Watch
     from concordant.train.checkpoint import Checkpoint
     from concordant.train.config import CheckpointConfig
     from concordant.train.step import Step
@@ -71,10 +71,10 @@ class Context:
 
     @cached_property
     def watch(self) -> Watch:
-        """The gates that the stage's steps go through."""
+        """The detectors that the stage's steps go through."""
         import torch
 
-        from concordant.monitor.gates import Watch
+        from concordant.monitor.detectors import Watch
 
         return Watch(fp32=self.machine.precision == torch.float32)
 

@@ -245,10 +245,10 @@ class Noticed:
 
 
 def notices(run: ReportInput, stages: Mapping[str, str]) -> list[Noticed]:
-    """What the gates said, in the order in which they said it; `stages` has the names of stages for people."""
+    """What the detectors said, in the order in which they said it; `stages` has the names of stages for people."""
     return [
         Noticed(
-            f"{stages.get(stage, stage)}, step {row.get('step')}: {row.get('gate')}",
+            f"{stages.get(stage, stage)}, step {row.get('step')}: {row.get('detector')}",
             str(row.get("saw", "")),
             str(row.get("causes", "")),
             tuple(

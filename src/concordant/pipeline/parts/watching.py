@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from concordant.monitor.canaries import Aviary
-from concordant.monitor.gates import CANARY
+from concordant.monitor.detectors import CANARY
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.rollout.rollout import Sampler

@@ -1,4 +1,4 @@
-"""Gates: each speaks of what it is for, once, says what is behind it, and of nothing else."""
+"""Detectors: each speaks of what it is for, once, says what is behind it, and of nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from concordant.monitor.gates import ENOUGH, FLAT, LEARNING, QUIET, WINDOW, Notice, Watch
+from concordant.monitor.detectors import ENOUGH, FLAT, LEARNING, QUIET, WINDOW, Notice, Watch
 from concordant.rollout.rollout import Rollout
 from concordant.train.step import Step
 
@@ -41,7 +41,7 @@ def test_an_ordinary_fit_is_silent() -> None:
 def test_a_loss_spike() -> None:
     before = list(map(healthy, range(1, 60)))
     (notice,) = watched(*before, healthy(60, loss=9.0))
-    assert (notice.step, notice.gate) == (60, "loss spike")
+    assert (notice.step, notice.detector) == (60, "loss spike")
     assert "the loss is 9" in notice.saw
     assert "learning rate" in str(notice)
     assert watched(*before, healthy(60, loss=1.0)) == [], "a little more is no spike"
@@ -58,20 +58,20 @@ def test_a_plateau_is_no_spike() -> None:
 def test_a_burst_of_the_gradient() -> None:
     before = list(map(healthy, range(1, 60)))
     (notice,) = watched(*before, healthy(60, optimizer__grad_norm_model=80.0))
-    assert notice.gate == "gradient burst of the model"
+    assert notice.detector == "gradient burst of the model"
     assert "norm 80" in notice.saw
 
 
 def test_a_skipped_step() -> None:
     (notice,) = watched(healthy(1, optimizer__skipped=2.0, loss=math.nan))
-    assert notice.gate == "not finite"
+    assert notice.detector == "not finite"
     assert "2 optimiser steps were left out" in notice.saw
 
 
 def test_what_is_not_finite_does_not_count_as_usual() -> None:
     before = list(map(healthy, range(1, 60)))
     broken = [healthy(n, loss=math.nan, optimizer__grad_norm_model=math.inf) for n in range(60, 70)]
-    assert [notice.gate for notice in watched(*before, *broken)] == ["gradient burst of the model"]
+    assert [notice.detector for notice in watched(*before, *broken)] == ["gradient burst of the model"]
     notices = watched(*before, *broken, *map(healthy, range(70, 90)))
     assert len(notices) == 1
 
@@ -85,7 +85,7 @@ def test_a_dead_critic(explained: float) -> None:
     dead = [update(n) for n in range(LEARNING + 1, LEARNING + FLAT + 1)]
     assert watched(*learning, *dead[:-1]) == []
     (notice,) = watched(*learning, *dead)
-    assert notice.gate == "dead critic"
+    assert notice.detector == "dead critic"
     alive = update(LEARNING + 3, 0.2)
     assert watched(*learning, *dead[:2], alive, *dead[3:]) == [], "once alive, it is counted anew"
 
@@ -96,34 +96,34 @@ def test_a_dead_critic(explained: float) -> None:
 )
 def test_an_exploding_ratio(figures: dict[str, float]) -> None:
     (notice,) = watched(step(1, **figures))
-    assert notice.gate == "exploding ratio"
+    assert notice.detector == "exploding ratio"
     assert watched(step(1, policy__ratio=1.05, policy__clip_fraction=0.3)) == []
 
 
 def test_the_gap_between_sampler_and_learner_depends_on_the_precision() -> None:
-    assert [n.gate for n in watched(step(1, rollout__logprob_gap=0.01))] == ["sampler gap"]
+    assert [n.detector for n in watched(step(1, rollout__logprob_gap=0.01))] == ["sampler gap"]
     assert watched(step(1, rollout__logprob_gap=0.01), fp32=False) == []
-    assert [n.gate for n in watched(step(1, rollout__logprob_gap=0.06), fp32=False)] == ["sampler gap"]
+    assert [n.detector for n in watched(step(1, rollout__logprob_gap=0.06), fp32=False)] == ["sampler gap"]
 
 
 def test_a_policy_that_collapses() -> None:
     steps = [step(n, policy__entropy=0.4 - 0.01 * n, rollout__eos_rate=1.0) for n in range(1, 40)]
     (notice,) = watched(*steps)
-    assert notice.gate == "collapse"
+    assert notice.detector == "collapse"
     assert "28% of what it was" in notice.saw
 
 
 def test_completions_that_do_not_end_any_more() -> None:
     assert watched(step(1, rollout__eos_rate=0.5), step(2, rollout__eos_rate=0.49)) == [], "they never did"
     (notice,) = watched(step(1, rollout__eos_rate=1.0), step(2, rollout__eos_rate=0.9))
-    assert notice.gate == "endless"
+    assert notice.detector == "endless"
     assert "10% of the completions" in notice.saw
 
 
 def test_a_policy_that_is_far_away() -> None:
     assert watched(step(1, objective__kl=19.0)) == []
     (notice,) = watched(step(1, objective__kl=21.0))
-    assert notice.gate == "far away"
+    assert notice.detector == "far away"
 
 
 def test_a_gate_speaks_once_until_it_was_quiet() -> None:

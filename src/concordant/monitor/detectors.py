@@ -1,6 +1,6 @@
-"""Gates: bounds that a healthy step keeps to, and in words what is likely behind one that does not.
+"""Detectors: bounds that a healthy step keeps to, and in words what is likely behind one that does not.
 
-A gate looks at the figures of one step and at what earlier ones were like. It changes nothing.
+A detector looks at the figures of one step and at what earlier ones were like. It changes nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ GROWTH = 1.5  # and this many times the median: after a plateau the deviation is
 BURST = 20.0  # times the median, for the norm of a gradient, which is clipped anyway
 RATIO = 1.25  # mean importance ratio of an update; its expectation is 1
 CLIPPED = 0.5  # share of tokens whose ratio was clipped
-GAP = (
-    0.05  # mean distance of log-probabilities between sampler and learner; NeMo-RL's gate is exp(gap) = 1.05
-)
+GAP = 0.05  # mean distance of log-probabilities between sampler and learner; NeMo-RL's detector is exp(gap) = 1.05
 GAP_FP32 = 1e-3  # where both compute in fp32 they agree to 1e-5
 FLAT = 5  # updates in a row in which the critic foresees nothing
 LEARNING = 10  # updates that a critic has to begin with
@@ -31,7 +29,7 @@ COLLAPSED = 0.3  # of the entropy of the first step
 ENDED = 0.95  # of the share of completions that came to an end on the first step
 FAR = 20.0  # nats per completion; runs of 50 to 85 won fewer than one in five comparisons
 CANARY = "canary/"  # before the names of canaries among the figures of a step
-QUIET = 10  # steps within bounds before the same gate speaks again
+QUIET = 10  # steps within bounds before the same detector speaks again
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class Notice:
     """A step out of bounds."""
 
     step: int
-    gate: str
+    detector: str
     saw: str
     causes: str
     examples: tuple[Mapping[str, str], ...] = ()  # what it was seen in, for people
 
     def __str__(self) -> str:
-        return f"step {self.step}, {self.gate}: {self.saw}. Likely: {self.causes}"
+        return f"step {self.step}, {self.detector}: {self.saw}. Likely: {self.causes}"
 
     def as_row(self) -> dict[str, Any]:
         """For a JSON-lines file."""
@@ -53,7 +51,7 @@ class Notice:
 
 
 class Watch:
-    """The gates of one stage. Its state is part of a checkpoint, so that a resumed stage says the same."""
+    """The detectors of one stage. Its state is part of a checkpoint, so that a resumed stage says the same."""
 
     def __init__(self, *, fp32: bool) -> None:
         self.gap = GAP_FP32 if fp32 else GAP
@@ -62,17 +60,17 @@ class Watch:
         self.canaries: Bounds | None = None  # of a stage that looks at canaries
         self._first: dict[str, float] = {}  # figures of the first step, when the policy was what it began as
         self._flat = 0  # updates in a row in which the critic foresaw nothing
-        self._spoke: dict[str, int] = {}  # the last step on which a gate was out of bounds
+        self._spoke: dict[str, int] = {}  # the last step on which a detector was out of bounds
 
     def see(self, step: Step) -> list[Notice]:
-        """What is out of bounds on this step, for each gate once until it has been quiet for a while."""
-        found = [notice for gate in GATES for notice in gate(self, step)]
+        """What is out of bounds on this step, for each detector once until it has been quiet for a while."""
+        found = [notice for detector in DETECTORS for notice in detector(self, step)]
         new = []
         for notice in found:
-            before = self._spoke.get(notice.gate)
+            before = self._spoke.get(notice.detector)
             if before is None or step.number - before > QUIET:
                 new.append(notice)
-            self._spoke[notice.gate] = step.number
+            self._spoke[notice.detector] = step.number
         self._remember(step.metrics)
         self._first = self._first or dict(step.metrics)
         self.new = new
@@ -81,7 +79,7 @@ class Watch:
     @property
     def alarmed(self) -> bool:
         """Whether a canary became news on the last step: the rest is distance and health, and proves nothing."""
-        return any(notice.gate.startswith("canary ") for notice in self.new)
+        return any(notice.detector.startswith("canary ") for notice in self.new)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -250,7 +248,7 @@ def canary(watch: Watch, step: Step) -> list[Notice]:
     return found
 
 
-GATES: tuple[Callable[[Watch, Step], list[Notice]], ...] = (
+DETECTORS: tuple[Callable[[Watch, Step], list[Notice]], ...] = (
     skipped,
     loss_spike,
     gradient_burst,
