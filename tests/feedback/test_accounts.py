@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from clocks import Clock
@@ -13,17 +11,6 @@ from concordant.feedback.store import Store
 from telling import tells
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(address: str, clock: Clock) -> Iterator[Store]:
-    with Store.open(address, clock=clock) as opened:
-        yield opened
 
 
 def test_a_role_that_is_none(store: Store) -> None:

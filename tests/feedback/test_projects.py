@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from test_store import Clock, answer, fill
 
@@ -13,17 +11,6 @@ from concordant.feedback.reading import projects as module
 from concordant.feedback.reading.projects import Pace, Passed, pace, passed_over, project_of, projects
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, flag, skip
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(address: str, clock: Clock) -> Iterator[Store]:
-    with Store.open(address, clock=clock) as opened:
-        yield opened
 
 
 def test_projects_with_few_tasks_are_counted_each_time(store: Store) -> None:

@@ -6,7 +6,6 @@ import sqlite3
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,17 +24,6 @@ from concordant.feedback.votes import Submission, Vote, both_bad, prefer, rankin
 from telling import tells
 
 PRODUCER = {"policy": "sft", "seed": 0}
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(address: str, clock: Clock) -> Iterator[Store]:
-    with Store.open(address, clock=clock) as opened:
-        yield opened
 
 
 def fill(store: Store, n: int, k: int = 2, kind: str = "pairwise", need: int = 1) -> list[str]:
