@@ -1,0 +1,39 @@
+"""Options of the commands on the models of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def against(command: argparse.ArgumentParser) -> None:
+    """Which run stands beside this one."""
+    command.add_argument(
+        "--against",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="another run to compare with (default: the run of the same recipe without overrides, if any)",
+    )
+
+
+def chat(command: argparse.ArgumentParser) -> None:
+    """Who talks, and how."""
+    stages = ("base", "sft", "policy")
+    command.add_argument("--stage", choices=stages, default="policy", help="whom to talk to")
+    command.add_argument(
+        "--compare", choices=stages, default=None, help="a second one, side by side (default: nobody)"
+    )
+    command.add_argument(
+        "--temperature", type=float, default=1.0, help="sampling temperature; 0 = most likely"
+    )
+    command.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
+    command.add_argument("--seed", type=int, default=0, help="fixes the answers")
+
+
+def export(command: argparse.ArgumentParser) -> None:
+    """Which model, and where to."""
+    command.add_argument("destination", type=Path, metavar="FOLDER", help="a new folder")
+    command.add_argument(
+        "--stage", choices=("base", "sft", "reward", "policy"), default="policy", help="which model"
+    )
