@@ -1,0 +1,1 @@
+"""What the evaluate stage measures, a file for each thing."""
