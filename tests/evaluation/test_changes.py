@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.evaluation.answers import PARTS, Answer, by_family
+from concordant.evaluation.answers import PARTS, Answer, Drift, by_family
 from concordant.evaluation.changes import changes
 from concordant.evaluation.figures import compared_figures
 from concordant.evaluation.intervals import Change
@@ -37,7 +37,7 @@ def answer(
         text,
         length,
         known.get("ended", True),
-        0.5 * draw,
+        Drift(0.5 * draw, 0.0, 0.0),
         known.get("score"),
         gold,
     )

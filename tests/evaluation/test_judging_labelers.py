@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.evaluation.answers import Answer
+from concordant.evaluation.answers import Answer, Drift
 from concordant.evaluation.judged import Judged, judge
 from concordant.feedback.answering.labelers import Identity
 from concordant.feedback.votes import Comparison, Payload, Vote, both_bad, prefer, skip, tie
@@ -40,9 +40,12 @@ def longest(one: Comparison) -> Payload:
     return prefer(max(one.completions, key=lambda completion: len(completion.text)).id)
 
 
+NEAR = Drift(0.0, 0.0, 0.0)
+
+
 def answers(model: str, texts: Sequence[str]) -> list[Answer]:
     return [
-        Answer(model, "train", d, Prompt.user(f"question {d}"), text, len(text), True, 0.0, None, None)
+        Answer(model, "train", d, Prompt.user(f"question {d}"), text, len(text), True, NEAR, None, None)
         for d, text in enumerate(texts)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from concordant.data.types import Message, Prompt
-from concordant.evaluation.answers import Answer, differences, gold_gaps
+from concordant.evaluation.answers import Answer, Drift, differences, gold_gaps
 from concordant.evaluation.showing import SHOWN_WITHOUT_FAMILIES, side_by_side, spread
 from concordant.worlds.gold import Gold
 
@@ -18,7 +18,7 @@ def answer(
     model: str, asked: Prompt, draw: int = 0, *, score: float = 0.0, gold: float | None = None
 ) -> Answer:
     worth = None if gold is None else Gold(helpful=gold, honest=0.0, harmless=0.0, concise=0.0, flags={})
-    return Answer(model, "train", draw, asked, f"{model} says", 3, True, 0.0, score, worth)
+    return Answer(model, "train", draw, asked, f"{model} says", 3, True, Drift(0.0, 0.0, 0.0), score, worth)
 
 
 def test_prompts_come_in_turn_from_all_families_and_once_each() -> None:

@@ -224,7 +224,7 @@ def test_runs_on_other_prompts_are_not_compared(run: Path, tmp_path: Path) -> No
 def test_a_gate_of_another_kind_is_not_guessed_at(run: Path) -> None:
     go(run)
     file = run / "results.json"
-    file.write_text(file.read_text(encoding="utf-8").replace('"margin"', '"marging"', 1), encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace('"margin"', '"marging"'), encoding="utf-8")
     with tells("cannot be read", where="results.json", expected="[gate]", fix="version"):
         decide_run(town(run.parent), run)
 

@@ -15,10 +15,10 @@ from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Vote, prefer
 from concordant.models.tiny import train_tokenizer
+from concordant.pipeline.parts.demonstrations import demonstration_row
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import completion_ids, examples_of, split_preferences
 from concordant.pipeline.reporter import Silent
-from concordant.pipeline.stages.sft import demonstration_row
 from telling import tells
 
 WORDS = "one two three four five six seven"

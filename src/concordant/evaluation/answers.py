@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from concordant.core.kl import k1
-from concordant.core.logprobs import token_logprobs
-from concordant.data.batches import MicroBatch
-from concordant.data.types import Prompt
+from concordant.data.types import Prompt, messages_from
 from concordant.evaluation.figures import PARTS
-from concordant.evaluation.intervals import Mean, gap, mean_of, wilson
-from concordant.evaluation.text_metrics import distinct_n, duplicate_bigrams
-from concordant.models.forward import completion_logits
-from concordant.models.hardware import Machine
-from concordant.models.memory import Budget
-from concordant.rollout.rollout import Rollout
-from concordant.train.passes import in_passes
+from concordant.evaluation.intervals import Mean, gap, mean_of
+
+REPEATED = "repeated"  # the split of the few prompts that are answered many times
+IDEAL = "ideal"  # in place of a model: the best answers that a world knows
 
 
 class GoldParts(Protocol):
@@ -41,6 +32,27 @@ class GoldParts(Protocol):
     def flags(self) -> Mapping[str, Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class KnownGold:
+    """A gold reward as a row has it."""
+
+    total: float
+    helpful: float
+    honest: float
+    harmless: float
+    concise: float
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How probable an answer is: sums over its tokens at the temperature at which it was sampled, in nats."""
+
+    logprob: float  # as it was sampled
+    ref_logprob: float  # of the model that training started from
+    k3: float  # an estimate of the KL that is never negative; see `core.kl`
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a model said to a prompt, and what is known about it."""
@@ -52,9 +64,14 @@ class Answer:
     text: str
     length: int  # tokens, end-of-sequence included
     ended: bool
-    kl: float  # sum over tokens of log pi - log reference, in nats
+    drift: Drift
     score: float | None  # of the reward model
     gold: GoldParts | None
+
+    @property
+    def kl(self) -> float:
+        """The sum over tokens of log pi - log reference, in nats."""
+        return self.drift.logprob - self.drift.ref_logprob
 
     @property
     def refused(self) -> bool | None:
@@ -77,73 +94,32 @@ class Answer:
             "length": self.length,
             "ended": self.ended,
             "refused": self.refused,
+            "logprob": self.drift.logprob,
+            "ref_logprob": self.drift.ref_logprob,
+            "k3": self.drift.k3,
             "kl": self.kl,
             "score": self.score,
             "gold": gold,
         }
 
-
-@torch.inference_mode()
-def kl_to_reference(
-    reference: Any, rollout: Rollout, *, pad_id: int, tokens: Budget, machine: Machine
-) -> list[float]:
-    """k1 of each completion, summed over its tokens: log-probability when sampled less that of the reference."""
-    kl = torch.zeros(len(rollout.samples))
-    examples = [sample.example for sample in rollout.samples]
-
-    def read(batch: MicroBatch) -> None:
-        logits, _ = completion_logits(reference, batch)
-        ref_logprobs = token_logprobs(logits, batch.completion_BC, rollout.temperature).cpu()
-        rows = batch.index_B.cpu()
-        logprobs = _padded([rollout.samples[i].logprobs for i in rows.tolist()], ref_logprobs.shape)
-        drift = torch.where(batch.loss_mask_BC.cpu(), k1(logprobs, ref_logprobs), torch.zeros(()))
-        kl[rows] = drift.sum(1)
-
-    in_passes(examples, read, tokens=tokens, pad_id=pad_id, machine=machine)
-    values: list[float] = kl.tolist()
-    return values
-
-
-def _padded(rows: Sequence[Sequence[float]], shape: torch.Size) -> Tensor:
-    padded = torch.zeros(shape)
-    for b, row in enumerate(rows):
-        padded[b, : len(row)] = torch.tensor(row)
-    return padded
-
-
-def describe(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The figures of one model on one set of prompts; gold and score where they are known.
-
-    Errors are clustered by draw. A world's prompts are drawn independently, so the same question
-    drawn twice is two draws; several completions of one draw would be one.
-    """
-    draws = [answer.draw for answer in answers]
-
-    def mean(value: Callable[[Answer], float]) -> dict[str, Any]:
-        return mean_of([value(answer) for answer in answers], draws).as_dict()
-
-    figures = {
-        "kl": mean(lambda a: a.kl),
-        "length": mean(lambda a: a.length),
-        "eos_rate": wilson(sum(a.ended for a in answers), len(answers)).as_dict(),
-        "duplicate_bigrams": duplicate_bigrams([a.text for a in answers]).as_dict(),
-        "distinct": {str(n): distinct_n([a.text for a in answers], n) for n in (1, 2)},
-    }
-    if all(answer.score is not None for answer in answers):
-        figures["score"] = mean(lambda a: a.score or 0.0)
-    if all(answer.gold is not None for answer in answers):
-        figures["gold"] = gold_mean(answers).as_dict()
-        figures["gold_parts"] = {
-            part: mean_of([getattr(a.gold, part) for a in answers], draws).as_dict() for part in PARTS
-        }
-        figures["gold_by_family"] = {
-            family: gold_mean(some).as_dict() for family, some in by_family(answers).items()
-        }
-        figures["refusals_by_family"] = {
-            family: wilson(sum(bool(a.refused) for a in some), len(some)).as_dict()
-            for family, some in by_family(answers).items()
-        }
-    return figures
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Answer:
+        """The inverse of `as_row`, as far as figures go: of what gold saw, only refusals are kept."""
+        gold = None
+        if row["gold"] is not None:
+            gold = KnownGold(**row["gold"], flags={"act": "refuse"} if row["refused"] else {})
+        return cls(
+            row["model"],
+            row["split"],
+            row["draw"],
+            Prompt(messages_from(row["prompt"]), family=row["family"]),
+            row["text"],
+            row["length"],
+            row["ended"],
+            Drift(row["logprob"], row["ref_logprob"], row["k3"]),
+            row["score"],
+            gold,
+        )
 
 
 def by_family(answers: Iterable[Answer]) -> dict[str, list[Answer]]:

@@ -12,7 +12,7 @@ from typing import Any
 from concordant.evaluation.answers import Answer, by_family
 from concordant.evaluation.figures import PARTS
 from concordant.evaluation.intervals import Change
-from concordant.evaluation.text_metrics import duplicate_bigrams
+from concordant.evaluation.text_metrics import duplicate_bigrams, ends_in_loop
 
 Value = Callable[[Answer], float]
 
@@ -42,6 +42,8 @@ def _between(after: Sequence[Answer], before: Sequence[Answer]) -> dict[str, Cha
         for name, value in _values(after[0]).items()
     }
     found["eos_rate"] = Change.of_shares([a.ended for a in after], [a.ended for a in before])
+    loops = [[ends_in_loop(a.text) for a in side] for side in (after, before)]
+    found["loops"] = Change.of_shares(loops[0], loops[1])
     if after[0].gold is not None:
         found |= _by_family(after, before)
     return found

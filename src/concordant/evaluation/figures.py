@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 PARTS = ("helpful", "honest", "harmless", "concise")  # of a gold reward
-OF_ANY_MODEL = ("length", "eos_rate", "kl", "duplicate_bigrams", "distinct.unique_of_16")
+OF_ANY_MODEL = ("length", "eos_rate", "kl", "duplicate_bigrams", "loops", "distinct.unique_of_16")
 WIN_RATE = (
     "win_rate."  # against the model the policy started from, as people, labelers, gold or the score decide
 )

@@ -108,6 +108,23 @@ def mean_of(values: Sequence[float] | Array, clusters: Sequence[Hashable] | None
     return Mean(float(array.mean()), _se(list(_by_cluster(array, labels).values())), len(array))
 
 
+def ratio_of(
+    values: Sequence[float] | Array,
+    sizes: Sequence[float] | Array,
+    clusters: Sequence[Hashable] | None = None,
+) -> Mean:
+    """Sum of `values` over sum of `sizes`, such as nats per token, with a standard error clustered as in `mean_of`.
+
+    The error is that of the linearised ratio (Cochran, Sampling Techniques, 1977, chapter 6); `n` counts the values.
+    """
+    above, below = _as_values(values), _as_values(sizes)
+    ratio = float(above.sum() / below.sum())
+    left = above - ratio * below
+    labels = range(len(above)) if clusters is None else clusters
+    pulls = _by_cluster(left * len(left) / below.sum(), labels)
+    return Mean(ratio, _se(list(pulls.values())), len(above))
+
+
 def gap(
     a: Sequence[float] | Array,
     b: Sequence[float] | Array,
@@ -142,18 +159,49 @@ def wilson(successes: float, n: float) -> Rate:
     return Rate(successes / n if n else math.nan, low, high, n)
 
 
-def effective_n(values: Sequence[float] | Array, clusters: Sequence[Hashable]) -> float:
+def effective_n(
+    values: Sequence[float] | Array,
+    clusters: Sequence[Hashable],
+    weights: Sequence[float] | Array | None = None,
+) -> float:
     """As many independent yes-or-no values (0 or 1) as say what these clustered ones say, for `wilson`.
 
     At least the number of clusters, which it is where all values are equal and the spread is not known, and at most
-    that of the values. Source: Kish (1965), design effect.
+    that of the values; unequal weights count as (sum w)^2 / sum w^2. Source: Kish (1965), design effect.
     """
-    mean = mean_of(values, clusters)
-    least = float(len(set(clusters)))
-    spread = mean.mean * (1 - mean.mean)
-    if not spread or math.isnan(mean.se):
-        return least
-    return min(float(mean.n), max(least, spread / mean.se**2)) if mean.se else float(mean.n)
+    array = _as_values(values)
+    given = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+    mean = float(np.average(array, weights=given))
+    pulls = _by_cluster((array - mean) * given * len(array) / given.sum(), clusters)
+    each, least = float(given.sum() ** 2 / (given**2).sum()), float(len(set(clusters)))
+    se, spread = _se(list(pulls.values())), mean * (1 - mean)
+    if not spread or math.isnan(se):
+        return min(each, least)
+    return min(each, max(least, spread / se**2)) if se else each
+
+
+def clustered_wilson(
+    values: Sequence[float] | Array,
+    clusters: Sequence[Hashable],
+    weights: Sequence[float] | Array | None = None,
+) -> Rate:
+    """The mean of values from 0 to 1, of which those of one cluster, such as a prompt, go together; `n` counts values.
+
+    Wilson's interval for `effective_n` answers, with the quantile of Student's t where clusters have several values
+    (Korn and Graubard, Survey Methodology 24, 1998). Of no values, and of one cluster of several, nothing is known.
+    """
+    if not len(values):
+        return wilson(0, 0)
+    share, count = float(np.average(values, weights=weights)), len(set(clusters))
+    if count == len(values):
+        quantile = Z95
+    elif count > 1:
+        quantile = float(student.ppf(0.975, count - 1))
+    else:
+        return Rate(share, 0.0, 1.0, len(values))
+    n = effective_n(values, clusters, weights)
+    low, high = wilson_interval(min(n, share * n), n, quantile)
+    return Rate(share, low, high, len(values))
 
 
 def zero_bound(n: int) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from concordant.evaluation.intervals import Array, Rate, mean_of, wilson
+from concordant.evaluation.intervals import Array, Rate, clustered_wilson, mean_of
 
 RELIABILITY_BINS = 10
 MARGIN_GROUPS = 5
@@ -24,7 +24,7 @@ def _log_loss(delta: Array, p_chosen: Array) -> Array:
     return p_chosen * np.logaddexp(0.0, -delta) + (1 - p_chosen) * np.logaddexp(0.0, delta)
 
 
-def _correct(delta: Array, p_chosen: Array) -> Array:
+def correctness(delta: Array, p_chosen: Array) -> Array:
     """Per pair: how far the ranking is right; a tie in scores counts half."""
     return np.where(delta == 0, 0.5, np.where(delta > 0, p_chosen, 1 - p_chosen))
 
@@ -40,40 +40,40 @@ def pair_metrics(
     delta: Sequence[float] | Array,
     p_chosen: Sequence[float] | Array | None = None,
     weights: Sequence[float] | Array | None = None,
+    prompts: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
-    """Every figure of a reward model on labelled pairs, ready for JSON.
+    """How scores order labelled pairs, and how far their differences can be believed; ready for JSON.
 
     `delta` is score(chosen) - score(rejected) per pair; `p_chosen` the probability that the chosen answer is
-    the better one (default 1); `weights` default to 1. Intervals use the effective number of pairs
-    (sum w)^2 / sum w^2. A constant scorer shows as accuracy .5, ties 1 and log_loss = chance_log_loss = ln 2.
+    the better one (default 1); `weights` default to 1; pairs of one of the `prompts` go together (default: none do).
+    Intervals are Wilson's with the effective number of pairs. A constant scorer shows as accuracy .5, ties 1 and
+    log_loss = chance_log_loss = ln 2.
     """
     delta_ = np.asarray(delta, dtype=np.float64)
     if delta_.ndim != 1 or len(delta_) == 0 or not np.isfinite(delta_).all():
         raise ValueError("delta must be a flat, non-empty list of finite numbers")
     p, w = _checked(p_chosen, len(delta_), "p_chosen"), _checked(weights, len(delta_), "weights")
-    correct, sigmoid = _correct(delta_, p), _sigmoid(delta_)
-    accuracy = _rate(correct, w)
+    clusters = list(range(len(delta_)) if prompts is None else prompts)
+    correct, sigmoid = correctness(delta_, p), _sigmoid(delta_)
     reliability = _reliability(delta_, correct, w)
     return {
-        "accuracy": accuracy["accuracy"],
-        "accuracy_ci": accuracy["accuracy_ci"],
-        "n": len(delta_),
+        **accuracy(correct, w, clusters),
+        "prompts": len(set(clusters)),
         "ties": float(np.average(delta_ == 0, weights=w)),
         "log_loss": float(np.average(_log_loss(delta_, p), weights=w)),
         "chance_log_loss": math.log(2),
         "ece": sum(row["share"] * abs(row["predicted"] - row["observed"]) for row in reliability),
         "brier": float(np.average(p * (1 - sigmoid) ** 2 + (1 - p) * sigmoid**2, weights=w)),
         "temperature": fitted_temperature(delta_, p, w),
-        "by_margin": _by_margin(delta_, correct, w),
+        "by_margin": _by_margin(delta_, correct, w, clusters),
         "reliability": reliability,
     }
 
 
-def _rate(correct: Array, weights: Array) -> dict[str, Any]:
-    """Weighted accuracy with its Wilson interval."""
-    n = float(weights.sum() ** 2 / (weights**2).sum())
-    rate = wilson(min(n, float(np.average(correct, weights=weights)) * n), n)
-    return {"accuracy": rate.rate, "accuracy_ci": [rate.low, rate.high]}
+def accuracy(correct: Array, weights: Array, prompts: Sequence[Hashable]) -> dict[str, Any]:
+    """Weighted accuracy with its Wilson interval, for as many pairs as tell as much as these of some prompts do."""
+    rate = clustered_wilson(correct, prompts, weights)
+    return {"accuracy": rate.rate, "accuracy_ci": [rate.low, rate.high], "n": len(correct)}
 
 
 def _reliability(delta: Array, correct: Array, weights: Array) -> list[dict[str, Any]]:
@@ -98,7 +98,9 @@ def _reliability(delta: Array, correct: Array, weights: Array) -> list[dict[str,
     return rows
 
 
-def _by_margin(delta: Array, correct: Array, weights: Array) -> list[dict[str, Any]]:
+def _by_margin(
+    delta: Array, correct: Array, weights: Array, prompts: Sequence[Hashable]
+) -> list[dict[str, Any]]:
     """Accuracy in groups of equal size, from the smallest to the largest |delta|."""
     margin = np.abs(delta)
     order: npt.NDArray[np.int64] = np.argsort(margin, kind="stable").astype(np.int64)
@@ -106,8 +108,7 @@ def _by_margin(delta: Array, correct: Array, weights: Array) -> list[dict[str, A
         {
             "low": float(margin[group[0]]),
             "high": float(margin[group[-1]]),
-            "n": len(group),
-            **_rate(correct[group], weights[group]),
+            **accuracy(correct[group], weights[group], [prompts[i] for i in group]),
         }
         for group in np.array_split(order, MARGIN_GROUPS)
         if len(group)
@@ -125,7 +126,7 @@ def fitted_temperature(delta: Array, p_chosen: Array, weights: Array) -> float |
     def slope(inverse: float) -> float:
         return float(np.average((_sigmoid(delta * inverse) - p_chosen) * delta, weights=weights))
 
-    never_wrong = bool(np.all(_correct(delta, p_chosen)[delta != 0] == 1))
+    never_wrong = bool(np.all(correctness(delta, p_chosen)[delta != 0] == 1))
     if slope(0.0) >= 0 or never_wrong:
         return None
     low, high = 0.0, 1.0
@@ -137,14 +138,18 @@ def fitted_temperature(delta: Array, p_chosen: Array, weights: Array) -> float |
     return 2 / (low + high)
 
 
-def gold_accuracy(score_gaps: Sequence[float], gold_gaps: Sequence[float]) -> Rate:
+def gold_accuracy(
+    score_gaps: Sequence[float], gold_gaps: Sequence[float], prompts: Sequence[Hashable] | None = None
+) -> Rate:
     """How often the scores order two answers to one prompt as gold does; equal scores count half.
 
     One value per pair: score and gold of the first answer minus those of the second. Pairs of equal gold have
-    no right order and are left out: `n` counts the others.
+    no right order and are left out: `n` counts the others. Pairs of one of the `prompts` go together.
     """
-    pairs = [(s, g) for s, g in zip(score_gaps, gold_gaps, strict=True) if g != 0]
-    return wilson(sum(0.5 if s == 0 else float((s > 0) == (g > 0)) for s, g in pairs), len(pairs))
+    clusters = range(len(score_gaps)) if prompts is None else prompts
+    rows = [(s, g, one) for s, g, one in zip(score_gaps, gold_gaps, clusters, strict=True) if g != 0]
+    right = [0.5 if s == 0 else float((s > 0) == (g > 0)) for s, g, _ in rows]
+    return clustered_wilson(right, [one for *_, one in rows])
 
 
 def length_correlation(prompts: Iterable[Sequence[tuple[float, float]]]) -> dict[str, Any]:

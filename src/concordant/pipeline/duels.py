@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from concordant.errors import UserError
+from concordant.evaluation.answers import IDEAL
 from concordant.evaluation.gate import start_of
 from concordant.evaluation.leaderboard import standings
 from concordant.evaluation.win_rates import Duels, Row, duels_of
@@ -25,7 +26,7 @@ def sampled_answers(run_folder: Path) -> dict[str, list[Row]]:
     rows = read_jsonl(evaluate.samples) if evaluate is not None else []
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if row["split"] == rows[0]["split"]:
+        if row["split"] == rows[0]["split"] and row["model"] != IDEAL:
             found.setdefault(row["model"], []).append(row)
     return found
 

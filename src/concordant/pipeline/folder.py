@@ -60,6 +60,16 @@ class StageFolder:
         return self.path / "samples.jsonl"
 
     @property
+    def pairs(self) -> Path:
+        """One JSON line per labelled pair that was measured on."""
+        return self.path / "pairs.jsonl"
+
+    @property
+    def demonstrations(self) -> Path:
+        """One JSON line per model and held-out demonstration."""
+        return self.path / "demonstrations.jsonl"
+
+    @property
     def duels(self) -> Path:
         """One JSON line per comparison of two answers by a labeler that is a program."""
         return self.path / "duels.jsonl"

@@ -39,6 +39,10 @@ class Material(Protocol):
         """Answers to imitate."""
         ...
 
+    def held_out_demonstrations(self, n: int) -> Sequence[Demonstration]:
+        """Up to `n` of the same kind that nothing learns from."""
+        ...
+
     def preferences(self) -> Sequence[Preference]:
         """Pairs that came with the data; empty where labelers make them."""
         ...
@@ -88,6 +92,10 @@ class WorldMaterial:
     def demonstrations(self) -> Sequence[Demonstration]:
         return self.world.demonstrations(self.settings.demonstrations)
 
+    def held_out_demonstrations(self, n: int) -> Sequence[Demonstration]:
+        learnt = self.settings.demonstrations
+        return self.world.demonstrations(learnt + n)[learnt:]
+
     def preferences(self) -> Sequence[Preference]:
         return ()
 
@@ -128,6 +136,10 @@ class FileMaterial:
     def demonstrations(self) -> Sequence[Demonstration]:
         rows = self._read(read_demonstrations, self.data.demonstrations, "data.demonstrations")
         return [row for row in rows if not self.validation(row.prompt)]
+
+    def held_out_demonstrations(self, n: int) -> Sequence[Demonstration]:
+        rows = self._read(read_demonstrations, self.data.demonstrations, "data.demonstrations")
+        return [row for row in rows if self.validation(row.prompt)][:n]
 
     def preferences(self) -> Sequence[Preference]:
         return self._read(read_preferences, self.data.preferences, "data.preferences")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from concordant.data.batches import Example, MicroBatch, Pair, Row
-from concordant.evaluation.answers import kl_to_reference
+from concordant.evaluation.drift import drifts
 from concordant.models.critic import Critic, SharedCritic, TrunkCritic
 from concordant.models.hardware import Machine, memory_mb
 from concordant.models.load import Reference, add_adapter
@@ -161,8 +161,7 @@ class Trial:
 
         def judge(few: Sequence[Example]) -> None:
             rollout = _rollout(few, config.temperature)
-            with torch.no_grad():
-                kl_to_reference(reference, rollout, pad_id=0, tokens=tokens, machine=self.machine)
+            drifts(reference, rollout, pad_id=0, tokens=tokens, machine=self.machine)
             if scorer is not None:
                 scorer.score([], rollout)
 

@@ -17,18 +17,27 @@ T = TypeVar("T")
 def fit_examples(context: Context, examples: Sequence[Example], limit: int, *, what: str) -> list[Example]:
     """The examples that fit into `limit` tokens, prompts trimmed on the left where the recipe allows it."""
 
-    def shorten(example: Example, overlong: Overlong) -> Example | None:
-        prompts = {row.prompt for row in example.rows}
-        assert len(prompts) == 1, "the rows of an example share their prompt"
-        prompt = prompts.pop()
-        head = lead(context, prompt)
-        shorter = fit(prompt, [row.completion for row in example.rows], limit, overlong, head=head)
-        if shorter is None:
-            return None
-        return replace(example, rows=tuple(replace(row, prompt=shorter) for row in example.rows))
+    lengths = [longest(example) for example in examples]
+    return fit_all(
+        context, examples, lengths, limit, lambda one, how: shortened(context, one, limit, how), what=what
+    )
 
-    lengths = [max(row.length for row in example.rows) for example in examples]
-    return fit_all(context, examples, lengths, limit, shorten, what=what)
+
+def longest(example: Example) -> int:
+    """Tokens of the longest row of an example."""
+    return max(row.length for row in example.rows)
+
+
+def shortened(context: Context, example: Example, limit: int, overlong: Overlong) -> Example | None:
+    """The example with its prompt trimmed to `limit` tokens, None where it is to be left out instead."""
+    prompts = {row.prompt for row in example.rows}
+    assert len(prompts) == 1, "the rows of an example share their prompt"
+    prompt = prompts.pop()
+    head = lead(context, prompt)
+    shorter = fit(prompt, [row.completion for row in example.rows], limit, overlong, head=head)
+    if shorter is None:
+        return None
+    return replace(example, rows=tuple(replace(row, prompt=shorter) for row in example.rows))
 
 
 def lead(context: Context, prompt: Sequence[int]) -> int:

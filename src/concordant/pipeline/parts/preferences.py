@@ -16,13 +16,19 @@ from concordant.pipeline.material import check_split
 
 def examples_of(template: Template, preferences: Iterable[Preference]) -> list[Example]:
     """One example per group of pairs (a ranking, or a single pair), each of its completions one row."""
+    return [example_of(template, group) for group in grouped(preferences)]
+
+
+def grouped(preferences: Iterable[Preference]) -> list[list[Preference]]:
+    """The pairs of each ranking, and single pairs by themselves, in the order of their first mention."""
     groups: dict[str, list[Preference]] = {}
     for number, preference in enumerate(preferences):
         groups.setdefault(preference.group or f"#{number}", []).append(preference)
-    return [_example(template, pairs) for pairs in groups.values()]
+    return list(groups.values())
 
 
-def _example(template: Template, preferences: Sequence[Preference]) -> Example:
+def example_of(template: Template, preferences: Sequence[Preference]) -> Example:
+    """The pairs of one group as an example: pair i of it is preference i."""
     prompt = preferences[0].prompt
     prompt_ids = tuple(template.prompt_ids(prompt.messages))
     numbers: dict[tuple[str, tuple[int, ...] | None, str], int] = {}
@@ -49,11 +55,10 @@ def completion_ids(template: Template, prompt: Prompt, completion: Completion) -
 
 
 def split_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
-    """Training and validation pairs of the run's votes, split by prompt."""
-    with Store.open(context.store) as store:
+    """Training and validation pairs of the run's votes, split by prompt; UserError unless there are some of both."""
+    training, held_out = voted_preferences(context)
+    if not training and not held_out:
         settings = context.recipe.feedback
-        rows = preferences(store, settings.view, settings.ties, settings.dimension)
-    if not rows:
         raise UserError(
             "there are no preferences to learn from",
             where=str(context.store),
@@ -61,8 +66,16 @@ def split_preferences(context: Context) -> tuple[list[Preference], list[Preferen
             + (f" by feedback.dimension {settings.dimension!r}" if settings.dimension else ""),
             fix="set data.preferences, or use a world with simulated labelers",
         )
+    check_split(len(training), len(held_out), "preferences")
+    return training, held_out
+
+
+def voted_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:
+    """The same, of which either side may be empty."""
+    settings = context.recipe.feedback
+    with Store.open(context.store) as store:
+        rows = preferences(store, settings.view, settings.ties, settings.dimension)
     sides: tuple[list[Preference], list[Preference]] = ([], [])
     for row in rows:
         sides[context.material.validation(row.prompt)].append(row)
-    check_split(len(sides[0]), len(sides[1]), "preferences")
     return sides

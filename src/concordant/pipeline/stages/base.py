@@ -7,9 +7,9 @@ from concordant.data.template import Template
 from concordant.models.load import save_model
 from concordant.models.tiny import tiny_llama, train_tokenizer
 from concordant.pipeline.context import Context
+from concordant.pipeline.parts.demonstrations import demonstration_row
 from concordant.pipeline.parts.fitting import fit_stage
 from concordant.pipeline.parts.lengths import fit_examples
-from concordant.pipeline.stages.sft import demonstration_row
 from concordant.train.fit import always
 from concordant.train.objectives.sft import sft_objective
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from concordant.data.batches import Example, Row
-from concordant.data.template import Template
-from concordant.data.types import Demonstration, Message
+from concordant.data.batches import Example
 from concordant.models.load import load_policy, save_model
 from concordant.pipeline.context import Context
+from concordant.pipeline.parts.demonstrations import demonstration_row
 from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.train.fit import always
@@ -26,15 +25,3 @@ def run(context: Context) -> dict[str, float]:
     last = fit_stage(context, model, examples, always(sft_objective(model)), recipe.sft, title="fine-tuning")
     save_model(model, context.tokenizer, context.folder.model)
     return {"loss": last["loss"], "rows": len(examples)}
-
-
-def demonstration_row(template: Template, demo: Demonstration, limit: int) -> Row:
-    """Token ids of a chat: everything before the first assistant turn is prompt, only assistant turns count.
-
-    In a chat of more than `limit` tokens only the last answer counts, so that what is before it can be trimmed.
-    """
-    ids, mask = template.conversation((*demo.prompt.messages, Message("assistant", demo.completion.text)))
-    first = mask.index(True)
-    if len(ids) > limit:
-        first = len(mask) - mask[::-1].index(False) if False in mask[first:] else first
-    return Row(tuple(ids[:first]), tuple(ids[first:]), tuple(mask[first:]))

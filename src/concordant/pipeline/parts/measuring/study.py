@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from concordant.core.logprobs import sequence_logprob
+from concordant.data.batches import Example, MicroBatch, Row
 from concordant.data.types import Prompt
-from concordant.evaluation.answers import Answer, kl_to_reference
+from concordant.evaluation.answers import Answer, Drift
 from concordant.evaluation.config import EvaluateConfig
+from concordant.evaluation.drift import drifts
 from concordant.evaluation.showing import spread
 from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.sampling import kept_sampler_of
 from concordant.rollout.rollout import Asked, Rollout, Sample
+from concordant.train.objectives.direct import completion_logprobs
+from concordant.train.passes import in_passes
 from concordant.train.rewards import RewardModel
 
 
@@ -55,24 +63,45 @@ class Study:
         prompts = [prompt for prompt, _ in asked]
         with self.context.timed("score") as timer:
             timer.tokens = rollout.read
-            kl = kl_to_reference(
+            found = drifts(
                 self.reference,
                 rollout,
                 pad_id=self.context.template.pad_id,
                 tokens=self.tokens,
                 machine=self.context.machine,
             )
-            scores = self.reward.score(prompts, rollout).tolist() if self.reward else [None] * len(kl)
+            scores = self.reward.score(prompts, rollout).tolist() if self.reward else [None] * len(found)
         return [
-            self._answer(name, split, prompts[sample.prompt], sample, kl_i, score)
-            for sample, kl_i, score in zip(rollout.samples, kl, scores, strict=True)
+            self._answer(name, split, prompts[sample.prompt], sample, drift, score)
+            for sample, drift, score in zip(rollout.samples, found, scores, strict=True)
         ]
 
     def _answer(
-        self, name: str, split: str, prompt: Prompt, sample: Sample, kl: float, score: float | None
+        self, name: str, split: str, prompt: Prompt, sample: Sample, drift: Drift, score: float | None
     ) -> Answer:
         text = self.context.template.text(sample.completion)
         gold = self.context.material.gold(prompt, text)
-        return Answer(
-            name, split, sample.prompt, prompt, text, len(sample.completion), sample.ended, kl, score, gold
-        )
+        length = len(sample.completion)
+        return Answer(name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold)
+
+    @torch.inference_mode()
+    def logprobs(self, model: Any, rows: Sequence[Row]) -> list[float]:
+        """Log-probability of each row's completion at temperature 1, summed over the tokens that count."""
+        found: dict[int, float] = {}
+
+        def read(batch: MicroBatch) -> None:
+            sums = sequence_logprob(completion_logprobs(model, batch), batch.loss_mask_BC)
+            found.update(zip(batch.index_B.tolist(), sums.tolist(), strict=True))
+            self.context.stop.check()
+
+        examples = [Example((row,)) for row in rows]
+        with self.context.timed("score") as timer:
+            timer.tokens = sum(row.length for row in rows)
+            in_passes(
+                examples,
+                read,
+                tokens=self.tokens,
+                pad_id=self.context.template.pad_id,
+                machine=self.context.machine,
+            )
+        return [found[number] for number in range(len(rows))]
