@@ -177,7 +177,7 @@ def test_aot(kind: str, policy: Makes, reference: Reference, table: Table, tmp_p
         if kind == "aot":
             one, other = totals[chosen] - totals[rejected], base_totals[chosen] - base_totals[rejected]
         else:
-            one, other = worths(logprobs, batch, DPOConfig(), reference)
+            one, other = worths(logprobs, logprobs - base, batch, DPOConfig())
         return direct.weighted_mean(direct.aot_loss(one, other, beta=0.1), counts.pairs), {}
 
     mine = ours(objective, PAIRS, model, tokens=None)

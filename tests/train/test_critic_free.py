@@ -115,6 +115,8 @@ def test_dynamic_sampling_replaces_groups_that_agree(folders: dict[str, str]) ->
 
     without, with_more = run(0), run(4)
     assert sum(map(flat, with_more)) < sum(map(flat, without))
+    for step in (*without, *with_more):
+        assert step.metrics["rollout/zero_variance"] == flat(step) / 6
     for step in with_more:
         assert len(step.rollout.samples) == 24
         assert [s.prompt for s in step.rollout.samples] == [i for i in range(6) for _ in range(4)]

@@ -118,6 +118,21 @@ CONFIGS: dict[str, PairConfig] = {
 }
 
 
+def test_figures_say_which_way_either_side_moved(moved: Callable[[], tuple[Any, list[Example]]]) -> None:
+    policy, examples = moved()
+    metrics = learner_of(policy, tokens=60).backward(examples, pair_objective(policy, DPOConfig()))
+    pairs = [(example.rows, pair) for example in examples for pair in example.pairs]
+    weight = sum(pair.weight for _, pair in pairs)
+    for side in ("chosen", "rejected"):
+        per_token = 0.0
+        for rows, pair in pairs:
+            row = rows[getattr(pair, side)]
+            per_token += pair.weight * float(log_ratio(policy, row).detach() / counted(row).sum())
+        assert metrics[f"policy/{side}_change"] == pytest.approx(per_token / weight, rel=1e-4)
+    without = learner_of(policy, tokens=60).backward(examples, pair_objective(policy, SimPOConfig()))
+    assert not [name for name in without if name.endswith("_change")], "SimPO has nothing to move from"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pairs_row_by_row(name: str, moved: Callable[[], tuple[Any, list[Example]]]) -> None:
     """loss_invariant_to_microbatching: https://github.com/NVIDIA-NeMo/RL/issues/266,

@@ -117,6 +117,7 @@ def test_figures_of_a_rollout_are_what_their_names_say(folders: dict[str, str]) 
     ended = sum(s.ended for s in samples) / 12
     assert metrics["rollout/eos_rate"] == pytest.approx(ended)
     assert metrics["rollout/unique"] == len({s.completion for s in samples}) / 12
+    assert "rollout/zero_variance" not in metrics, "there are no groups"
     assert metrics["objective/non_score_reward"] == pytest.approx(-0.1 * metrics["objective/kl"], rel=1e-4)
     total = -0.25 - 0.5 * (1 - ended) - 0.1 * metrics["objective/kl"]
     assert metrics["objective/rlhf_reward"] == pytest.approx(total, rel=1e-4)

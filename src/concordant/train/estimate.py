@@ -31,7 +31,7 @@ from concordant.rollout.rollout import Rollout
 from concordant.train.config import CriticFreeConfig, PPOConfig
 from concordant.train.learner import Learner
 from concordant.train.objectives.on_policy import Targets
-from concordant.train.rewards import ScoreNorm, Scores
+from concordant.train.rewards import ScoreNorm, Scores, zero_variance
 
 OnPolicy = PPOConfig | CriticFreeConfig
 AGAINST_GROUP = {
@@ -175,6 +175,7 @@ def described(
         "rollout/length": float(mask.sum(1).float().mean()),
         "rollout/eos_rate": sum(s.ended for s in samples) / len(samples),
         "rollout/unique": len({s.completion for s in samples}) / len(samples),
+        **zero_variance(rollout, judged),
         **{f"score/{name}": _mean(part[known]) for name, part in judged.parts.items()},
     }
     if not known.all():

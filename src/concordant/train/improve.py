@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from concordant.data.batches import epochs
@@ -19,7 +18,7 @@ from concordant.seeds import derive
 from concordant.train.config import CriticFreeConfig
 from concordant.train.estimate import freeze
 from concordant.train.improver import Improver
-from concordant.train.rewards import Reward, Scores, checked
+from concordant.train.rewards import Reward, Scores, checked, flat_groups
 from concordant.train.step import Step
 
 
@@ -39,7 +38,7 @@ def improve(improver: Improver, sampler: Sampler, reward: Reward, prompts: Seque
         asked = [prompts[i] for i in rows]
         rollout, scores = _sampled(improver, sampler, reward, asked, spent, derive(seed, number, "samples"))
         for attempt in range(config.dynamic_sampling if isinstance(config, CriticFreeConfig) else 0):
-            flat = _flat_groups(rollout, scores)
+            flat = flat_groups(rollout, scores)
             if not flat:
                 break
             (others,) = epochs(len(prompts), len(flat), 1, derive(seed, number, "others", attempt))
@@ -68,17 +67,6 @@ def _sampled(
     scores = checked(reward.score(questions, rollout), questions, rollout)
     spent.lap("score", rollout.read)
     return rollout, scores
-
-
-def _flat_groups(rollout: Rollout, scores: Scores) -> list[int]:
-    """Numbers of the prompts whose completions all have the same score: nothing can be learnt from them."""
-    groups = torch.tensor([sample.prompt for sample in rollout.samples])
-    flat = []
-    for group in torch.unique(groups).tolist():
-        members = scores.values[(groups == group) & scores.known]
-        if len(torch.unique(members)) <= 1:
-            flat.append(group)
-    return flat
 
 
 def _with_groups(

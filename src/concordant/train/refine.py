@@ -17,7 +17,7 @@ from concordant.rollout.rollout import Asked, Rollout, Sample, Sampler
 from concordant.seeds import derive
 from concordant.train.config import RoundsConfig
 from concordant.train.learner import Learner, Objective
-from concordant.train.rewards import Reward, Scores, checked
+from concordant.train.rewards import Reward, Scores, checked, zero_variance
 from concordant.train.step import Step, averaged
 
 Keep = Callable[[Sequence[Sample], Tensor], Example | None]
@@ -114,6 +114,7 @@ def described(rollout: Rollout, scores: Scores) -> dict[str, float]:
         "rollout/length": sum(lengths) / len(lengths),
         "rollout/eos_rate": sum(sample.ended for sample in samples) / len(samples),
         "rollout/unique": len({s.completion for s in samples}) / len(samples),
+        **zero_variance(rollout, scores),
         **{f"score/{name}": float(part.mean()) for name, part in scores.parts.items()},
     }
 

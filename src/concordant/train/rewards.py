@@ -67,6 +67,25 @@ def checked(found: Tensor | Scores, prompts: Sequence[Prompt], rollout: Rollout)
     return judged
 
 
+def flat_groups(rollout: Rollout, scores: Scores) -> list[int]:
+    """Numbers of the prompts whose completions all have the same score: nothing can be learnt from them."""
+    groups = torch.tensor(rollout.groups)
+    flat = []
+    for group in torch.unique(groups).tolist():
+        members = scores.values[(groups == group) & scores.known]
+        if len(torch.unique(members)) <= 1:
+            flat.append(group)
+    return flat
+
+
+def zero_variance(rollout: Rollout, scores: Scores) -> dict[str, float]:
+    """The share of groups that are flat, as a figure; nothing where each prompt has one completion."""
+    groups = len(set(rollout.groups))
+    if groups == len(rollout.groups):
+        return {}
+    return {"rollout/zero_variance": len(flat_groups(rollout, scores)) / groups}
+
+
 @dataclass
 class RewardModel:
     """Scores token ids with a reward model that shares the policy's tokenizer."""

@@ -40,13 +40,17 @@ def pair_objective(policy: Any, config: PairConfig, reference: Reference | None 
     """The loss of `config.algorithm` on every pair of an example, weighted; each row is read once.
 
     DPO and IPO compare with a reference: with the log-probabilities that came with the rows, or with those of
-    `reference`, computed on the spot. ORPO and SimPO have none.
+    `reference`, computed on the spot. ORPO and SimPO have none. `policy/chosen_change` is by how many nats a token the
+    chosen answers of the batch are more probable than to the reference: where it falls with `policy/rejected_change`,
+    probability goes to answers that nobody compared (likelihood displacement, Razin et al. 2024).
     """
     loss_of = pair_loss(config)
 
     def objective(batch: MicroBatch, counts: Counts) -> tuple[Tensor, Mapping[str, Tensor]]:
         logprobs = completion_logprobs(policy, batch)
-        c, r = worths(logprobs, batch, config, reference)
+        compared = isinstance(config, DPOConfig | IPOConfig)
+        ratios = logprobs - reference_logprobs(batch, reference) if compared else None
+        c, r = worths(logprobs, ratios, batch, config)
         p = smoothed(batch.p_chosen_M, config)
         loss = direct.weighted_mean(direct.expected(loss_of, c, r, p), counts.pairs, batch.weight_M)
         metrics = {"reward/accuracy": _mean(_won(c, r, batch.p_chosen_M), batch, counts)}
@@ -66,6 +70,12 @@ def pair_objective(policy: Any, config: PairConfig, reference: Reference | None 
             "policy/logprob_chosen": _mean(totals_B[batch.chosen_M], batch, counts),
             "policy/logprob_rejected": _mean(totals_B[batch.rejected_M], batch, counts),
         }
+        if ratios is not None:
+            moved_B = sequence_logprob(ratios.detach(), batch.loss_mask_BC) / _lengths(batch)
+            metrics |= {
+                "policy/chosen_change": _mean(moved_B[batch.chosen_M], batch, counts),
+                "policy/rejected_change": _mean(moved_B[batch.rejected_M], batch, counts),
+            }
         return loss, metrics
 
     return objective
@@ -84,16 +94,17 @@ def pair_loss(config: PairConfig) -> direct.PairLoss:
 
 
 def worths(
-    logprobs: Tensor, batch: MicroBatch, config: PairConfig, reference: Reference | None
+    logprobs: Tensor, ratios: Tensor | None, batch: MicroBatch, config: PairConfig
 ) -> tuple[Tensor, Tensor]:
-    """What both sides of each pair are worth to the policy, (M,): log-ratios, or mean log-probabilities."""
-    mask = batch.loss_mask_BC
-    lengths = mask.sum(1).clamp(min=1)
+    """What both sides of each pair are worth to the policy, (M,): log-ratios, or mean log-probabilities.
+
+    `logprobs` and `ratios` are per token, (B, C); there are ratios where the config compares with a reference.
+    """
+    mask, lengths = batch.loss_mask_BC, _lengths(batch)
     sides = (batch.chosen_M, batch.rejected_M)
-    if not isinstance(config, DPOConfig | IPOConfig):
+    if ratios is None or not isinstance(config, DPOConfig | IPOConfig):
         mean = sequence_logprob(logprobs, mask) / lengths
         return mean[sides[0]], mean[sides[1]]
-    ratios = logprobs - reference_logprobs(batch, reference)
     if isinstance(config, DPOConfig) and config.length_alpha != 1.0:
         shared_M = torch.minimum(lengths[sides[0]], lengths[sides[1]])
         alpha = config.length_alpha
@@ -133,6 +144,11 @@ def reference_logprobs(batch: MicroBatch, reference: Reference | None) -> Tensor
         return batch.ref_logprobs_BC
     with torch.no_grad(), reference.active():
         return completion_logprobs(reference.model, batch)
+
+
+def _lengths(batch: MicroBatch) -> Tensor:
+    """Counted tokens of each row, (B,); 1 for a row without any."""
+    return batch.loss_mask_BC.sum(1).clamp(min=1)
 
 
 def _won(c: Tensor, r: Tensor, p_chosen: Tensor) -> Tensor:
