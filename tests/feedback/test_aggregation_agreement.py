@@ -12,6 +12,7 @@ import pytest
 from evalica import alpha as evalica_alpha
 from pandas import DataFrame
 
+from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
 from concordant.feedback.reading import agreement
 from concordant.feedback.reading.agreement import (
@@ -20,8 +21,11 @@ from concordant.feedback.reading.agreement import (
     fleiss_kappa,
     krippendorff_alpha,
     rate,
+    swap_consistency,
     unanimous,
 )
+from concordant.feedback.reading.live_votes import LiveVote, LiveVotes
+from concordant.feedback.votes import prefer, tie
 
 NAN = math.nan
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: four labelers, twelve units.
@@ -191,3 +195,35 @@ def test_rates_of_few_or_equal_clusters_stay_honest() -> None:
     assert 0.85 < always.low < 0.9  # as of 30 answers, not of 90
     two = clustered_rate([1.0, 1.0, 0.0, 0.0], "aabb")
     assert two.low < 0.05 < 0.95 < two.high
+
+
+def shown_both_ways(*told: tuple[str, str, tuple[str, str], str]) -> LiveVotes:
+    """Votes as (labeler, prompt, texts in the order shown, what wins); "" is a tie."""
+    votes, members, prompts, texts = [], {}, {}, {}
+    for n, (who, asked, pair, winner) in enumerate(told):
+        ids = tuple(f"{n}{text}" for text in pair)
+        payload = prefer(f"{n}{winner}") if winner else tie()
+        votes.append(LiveVote(f"task {n}", who, ids, payload, 1.0))
+        members[f"task {n}"], prompts[f"task {n}"] = ids, Prompt.user(asked)
+        texts |= {key: Completion(text) for key, text in zip(ids, pair, strict=True)}
+    return LiveVotes(tuple(votes), texts, prompts, members)
+
+
+def test_who_takes_the_same_side_in_both_orders_is_consistent() -> None:
+    ab, ba = ("a", "b"), ("b", "a")
+    steady = [("one", "q", ab, "a"), ("one", "q", ba, "a")]
+    takes_the_first = [("two", "q", ab, "a"), ("two", "q", ba, "b")]
+    assert swap_consistency(shown_both_ways(*steady)).value == 1
+    assert swap_consistency(shown_both_ways(*takes_the_first)).value == 0
+    both = swap_consistency(shown_both_ways(*steady, *takes_the_first))
+    assert (both.value, both.n) == (0.5, 2)
+
+
+def test_only_the_same_texts_in_both_orders_say_something() -> None:
+    ab, ba = ("a", "b"), ("b", "a")
+    once = [("one", "q", ab, "a"), ("two", "q", ba, "b"), ("one", "other", ba, "b"), ("one", "q", ab, "b")]
+    assert swap_consistency(shown_both_ways(*once)).n == 0, "nobody saw both orders of a prompt"
+    tied = [("one", "q", ab, "a"), ("one", "q", ba, "")]
+    assert swap_consistency(shown_both_ways(*tied)).n == 0
+    alike = [("one", "q", ("a", "a"), "a"), ("one", "q", ("a", "a"), "a")]
+    assert swap_consistency(shown_both_ways(*alike)).n == 0

@@ -75,7 +75,8 @@ def test_import_round_trip(store: Store) -> None:
         1,
     )
     assert preferences(store) == []
-    assert summarise(store)["agreement"] is None
+    found = summarise(store)
+    assert (found["agreement"], found["alpha"], found["swap_consistent"]) == (None, None, None)
 
 
 def test_imported_votes_are_ratings_on_a_scale_of_seven(store: Store) -> None:

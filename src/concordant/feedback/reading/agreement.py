@@ -119,6 +119,26 @@ def agreement_of(live: LiveVotes, labeler: str | None = None) -> Agreement:
     )
 
 
+def swap_consistency(live: LiveVotes) -> Rate:
+    """How often a labeler who compared two texts in both orders preferred the same one.
+
+    Texts count, not completions: what a model says twice comes before labelers again and again. Of several answers in
+    one order the first counts; ties take no side. Source: Zheng et al. (2023), Judging LLM-as-a-Judge, section 3.3.
+    """
+    said: dict[tuple[str, str, frozenset[str]], dict[str, str]] = defaultdict(dict)
+    for vote in live.votes:
+        for pair, verdict in _sides(live, vote).items():
+            if vote.shown is None or not pair <= set(vote.shown) or not live.erased.isdisjoint(pair):
+                continue
+            first = live.completions[min(pair, key=vote.shown.index)].text
+            texts = frozenset(live.completions[key].text for key in pair)
+            about = (vote.labeler, live.prompts[vote.task_id].id, texts)
+            said[about].setdefault(first, live.completions[verdict.better].text)
+    both = {about: winners for about, winners in said.items() if len(about[2]) == len(winners) == 2}
+    same = [len(set(winners.values())) == 1 for winners in both.values()]
+    return clustered_rate(same, [prompt for _, prompt, _ in both])
+
+
 def _sides(live: LiveVotes, vote: LiveVote) -> dict[frozenset[str], Verdict]:
     """What a vote decided, by pair."""
     said = verdicts(vote.payload, live.members[vote.task_id])
