@@ -105,7 +105,8 @@ def summary(run_folder: Path) -> Table:
             "" if unique is None else f"{unique:.2f}",
             f"{figures['eos_rate']['rate']:.0%}",
         )
-    table.caption = _reward_line(results.get("reward_model"))
+    lines = [_reward_line(results.get("reward_model")), *map(_alarm, results.get("health", ()))]
+    table.caption = "\n".join(line for line in lines if line) or None
     return table
 
 
@@ -125,4 +126,18 @@ def _reward_line(reward: dict[str, Any] | None) -> str | None:
     return (
         f"reward model: accuracy {reward['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {reward['n']} held-out pairs, "
         f"log-loss {reward['log_loss']:.3f} (chance {reward['chance_log_loss']:.3f})"
+    )
+
+
+def _alarm(row: dict[str, Any]) -> str:
+    """A figure beyond its bound, in a line; empty for one that is not."""
+    if not row["beyond"]:
+        return ""
+    ends = [
+        f"{words} {row[key]:g}"
+        for key, words in (("at_least", "at least"), ("at_most", "at most"))
+        if row[key] is not None
+    ]
+    return (
+        f"out of bounds: {row['figure']} is {row['value']:.3g}, should be {' and '.join(ends)}: {row['says']}"
     )

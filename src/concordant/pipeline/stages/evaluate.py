@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from concordant.evaluation.health import health
 from concordant.evaluation.record import Record
 from concordant.models.load import load_policy
 from concordant.models.memory import Budget
@@ -37,6 +38,7 @@ def run(context: Context) -> dict[str, Any]:
             results |= measure_best_of_n(study)
     if "feedback" in context.inputs or Path(context.store).exists():
         results["feedback"] = measure_votes(context)
+    results["health"] = health(results, context.start)
     results["gate_before"] = context.recipe.gate.digest() if context.recipe.gate else None
     return results
 
