@@ -146,6 +146,9 @@ def test_steps_and_tokens_are_those_of_the_run(tmp_path: Path, finished: Path) -
         assert amount is not None
         assert amount.sure == "about"
         assert amount.number == pytest.approx(spent[stage]["train"]["tokens"], rel=0.2), stage
+    read = told["evaluate"].spent["score"]
+    assert read is not None
+    assert read.number == pytest.approx(spent["evaluate"]["score"]["tokens"], rel=0.2)
 
 
 def test_examples_of_the_world_are_split_as_the_run_splits_them(tmp_path: Path, finished: Path) -> None:

@@ -18,7 +18,10 @@ from concordant.pipeline.recipe import Recipe
 
 # Bytes of what is written beside models, as measured on the demo.
 STEP, ROLLOUT = 160, 2_000  # rows of steps.jsonl and samples.jsonl for a step, for a rollout
-CANDIDATE, ANSWER = 710, 240  # a completion with its votes in feedback.sqlite, an answer in samples.jsonl
+CANDIDATE, ANSWER = (
+    710,
+    390,
+)  # a completion with its votes in feedback.sqlite, an answer with what is measured on it
 REPORT = 400_000
 MAKING = ("run", "resume", "rebuild")  # actions by which a stage writes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from concordant.evaluation.config import SAMPLES, EvaluateConfig
-from concordant.pipeline.forecast.amounts import NONE, Amount
+from concordant.pipeline.forecast.amounts import NONE, Amount, total
 from concordant.pipeline.forecast.lengths import Shape, mean
 from concordant.pipeline.forecast.look import Look, Seen
 from concordant.pipeline.recipe import Recipe
@@ -224,9 +224,24 @@ def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
         shapes=shapes,
         spent={
             "sample": sampled(answers + curve, look, config.completion),
-            "score": _read(scored, shapes),
+            "score": total([_read(scored, shapes), _reread(recipe, config, look, models)]),
         },
     )
+
+
+def _reread(recipe: Recipe, config: EvaluateConfig, look: Look, models: int) -> Amount | None:
+    """Tokens of what models read that others wrote: labelled pairs, as many learnt from as held out, demonstrations."""
+    amounts: list[Amount | None] = []
+    pairs, demos = look.preferences, look.demonstrations
+    if recipe.reads_votes and pairs.shapes:
+        readers = (recipe.reward is not None) + 1 + (recipe.policy is not None)  # the start and the policy
+        amounts.append(pairs.held_out and pairs.held_out.times(2 * readers * pairs.tokens()))
+    if recipe.sft is not None and demos.shapes:
+        shown = Amount(config.prompts) if recipe.world is not None else demos.held_out
+        number = shown and Amount(min(shown.number, config.prompts), shown.sure)
+        amounts.append(number and number.times(models * demos.tokens()))
+    found = total(amounts)
+    return found and Amount(found.number, "about")
 
 
 def rollout_shapes(look: Look, limit: int) -> tuple[Shape, ...]:

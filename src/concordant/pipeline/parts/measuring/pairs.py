@@ -63,7 +63,11 @@ def labelled_pairs(
 ) -> list[LabelledPair]:
     """One record per pair, with what the reward model says; `logprobs` by model, of each of `rows_of`."""
     rows = rows_of(compared)
-    scores = study.reward.score_rows(rows).tolist() if study.reward and rows else [None] * len(rows)
+    scores: list[float | None] = [None] * len(rows)
+    if study.reward is not None:
+        with study.context.timed("score") as timer:
+            timer.tokens = sum(row.length for row in rows)
+            scores = study.reward.score_rows(rows).tolist()
     found, first = [], 0
     for number, one in enumerate(compared):
         sides = [
