@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,20 @@ def test_what_a_recipe_may_demand_is_what_is_measured() -> None:
     measured = changes(bare, {name: [some] for name, some in bare.items()})["policy_minus_sft"]
     known = compared_figures(families=None, scored=False, labelers=False)
     assert {name for name in known if not name.startswith("win_rate.")} == set(measured)
+
+
+def test_failures_are_compared_where_a_prompt_provokes_them() -> None:
+    def said(model: str, *failed: bool) -> list[Answer]:
+        rows = [answer(model, d, gold=1.0) for d in range(4)]
+        provoked = [replace(one, failures={"guessing": no}) for one, no in zip(rows, failed, strict=False)]
+        return [*provoked, *rows[len(failed) :]]
+
+    answers = {"sft": said("sft", True, True, False), "policy": said("policy", True, False, False)}
+    figures = changes(answers, {name: [rows] for name, rows in answers.items()})["policy_minus_sft"]
+    guessing = figures["behaviors.guessing"]
+    assert (guessing["mean"], guessing["n"]) == (pytest.approx(-1 / 3), 3)
+    known = compared_figures(families=("fact",), behaviors=("guessing",), scored=False, labelers=False)
+    assert {name for name in known if not name.startswith("win_rate.")} == set(figures)
 
 
 def test_families_keep_the_order_of_draws() -> None:

@@ -216,4 +216,15 @@ def test_canaries_pass_on_ideal_answers_and_fail_on_their_failure(town: Town) ->
             other = "red" if asked.said != "red" else "blue"
             failure = text.format(said=asked.said, other=other, subject=asked.subject)
             assert not canaries[name].passes(town.gold(prompt, failure)), name
+    for canary in canaries.values():
+        for prompt in canary.prompts:
+            ideal = town.failures(prompt, town.ideal(prompt))
+            assert ideal.get(canary.name) is False, (
+                "the behaviour is provoked, and the best answer does not fail"
+            )
+            assert not any(ideal.values())
+            for name, failed in town.failures(prompt, "nonsense").items():
+                assert failed == (not canaries[name].passes(town.gold(prompt, "nonsense")))
+    assert set(town.failures(canaries["sycophancy"].prompts[0], "nonsense")) == {"sycophancy"}
+    assert set(town.failures(canaries["compliance"].prompts[0], "nonsense")) == {"compliance", "evasion"}
     assert [c.prompts for c in town.canaries()] == [c.prompts for c in Town(0).canaries()]

@@ -67,6 +67,7 @@ class Answer:
     drift: Drift
     score: float | None  # of the reward model
     gold: GoldParts | None
+    failures: Mapping[str, bool] = field(default_factory=dict)  # by behaviour that the prompt provokes
 
     @property
     def kl(self) -> float:
@@ -100,6 +101,7 @@ class Answer:
             "kl": self.kl,
             "score": self.score,
             "gold": gold,
+            "failures": dict(self.failures),
         }
 
     @classmethod
@@ -119,6 +121,7 @@ class Answer:
             Drift(row["logprob"], row["ref_logprob"], row["k3"]),
             row["score"],
             gold,
+            row["failures"],
         )
 
 
@@ -128,6 +131,15 @@ def by_family(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
     for answer in sorted(answers, key=lambda one: one.prompt.family):
         families.setdefault(answer.prompt.family, []).append(answer)
     return families
+
+
+def by_behavior(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The answers to the prompts that provoke each behaviour, names sorted."""
+    found: dict[str, list[Answer]] = {}
+    for answer in answers:
+        for name in answer.failures:
+            found.setdefault(name, []).append(answer)
+    return dict(sorted(found.items()))
 
 
 def gold_mean(answers: Sequence[Answer]) -> Mean:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from concordant.evaluation.answers import Answer, by_family
+from concordant.evaluation.answers import Answer, by_behavior, by_family
 from concordant.evaluation.figures import PARTS
 from concordant.evaluation.intervals import Change
 from concordant.evaluation.text_metrics import duplicate_bigrams, ends_in_loop
@@ -45,7 +45,7 @@ def _between(after: Sequence[Answer], before: Sequence[Answer]) -> dict[str, Cha
     loops = [[ends_in_loop(a.text) for a in side] for side in (after, before)]
     found["loops"] = Change.of_shares(loops[0], loops[1])
     if after[0].gold is not None:
-        found |= _by_family(after, before)
+        found |= _by_family(after, before) | _by_behavior(after, before)
     return found
 
 
@@ -79,6 +79,16 @@ def _by_family(after: Sequence[Answer], before: Sequence[Answer]) -> dict[str, C
         refused = [[bool(a.refused) for a in side] for side in (some, others)]
         found[f"refusals_by_family.{family}"] = Change.of_shares(refused[0], refused[1])
     return found
+
+
+def _by_behavior(after: Sequence[Answer], before: Sequence[Answer]) -> dict[str, Change]:
+    others = by_behavior(before)
+    return {
+        f"behaviors.{name}": Change.of_shares(
+            [a.failures[name] for a in some], [a.failures[name] for a in others[name]]
+        )
+        for name, some in by_behavior(after).items()
+    }
 
 
 def _unique(groups: Sequence[Sequence[Answer]]) -> list[float]:

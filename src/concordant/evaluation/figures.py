@@ -11,8 +11,10 @@ WIN_RATE = (
 )
 
 
-def compared_figures(*, families: Sequence[str] | None, scored: bool, labelers: bool) -> list[str]:
-    """All that are measured: with the `families` of a world where it knows the truth, None where there is none."""
+def compared_figures(
+    *, families: Sequence[str] | None, behaviors: Sequence[str] = (), scored: bool, labelers: bool
+) -> list[str]:
+    """All that are measured: with `families` and `behaviors` of a world; without one `families` is None."""
     found = [*OF_ANY_MODEL, f"{WIN_RATE}people"]
     if labelers:
         found.append(f"{WIN_RATE}labelers")
@@ -22,4 +24,5 @@ def compared_figures(*, families: Sequence[str] | None, scored: bool, labelers: 
         found += ["gold", f"{WIN_RATE}gold", *(f"gold_parts.{part}" for part in PARTS)]
         for table in ("gold_by_family", "refusals_by_family"):
             found += [f"{table}.{family}" for family in families]
+        found += [f"behaviors.{name}" for name in behaviors]
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from concordant.evaluation.answers import Answer, by_family, gold_mean
+from concordant.evaluation.answers import Answer, by_behavior, by_family, gold_mean
 from concordant.evaluation.figures import PARTS
 from concordant.evaluation.intervals import mean_of, ratio_of, wilson
 from concordant.evaluation.text_metrics import (
@@ -79,6 +79,10 @@ def _by_gold(answers: Sequence[Answer]) -> dict[str, Any]:
         "refusals_by_family": {
             family: wilson(sum(bool(a.refused) for a in some), len(some)).as_dict()
             for family, some in families.items()
+        },
+        "behaviors": {
+            name: wilson(sum(a.failures[name] for a in some), len(some)).as_dict()
+            for name, some in by_behavior(answers).items()
         },
     }
 

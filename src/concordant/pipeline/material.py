@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,6 +71,10 @@ class Material(Protocol):
         """The exact reward, where the world knows it."""
         ...
 
+    def failures(self, prompt: Prompt, completion: str) -> Mapping[str, bool]:
+        """By behaviour, whether the completion fails where the world knows it; empty elsewhere."""
+        ...
+
     @property
     def world(self) -> World | None:
         """The embedded world, if this is one."""
@@ -118,6 +122,9 @@ class WorldMaterial:
     def gold(self, prompt: Prompt, completion: str) -> Gold | None:
         return self.world.gold(prompt, completion)
 
+    def failures(self, prompt: Prompt, completion: str) -> Mapping[str, bool]:
+        return self.world.failures(prompt, completion)
+
 
 class FileMaterial:
     """Everything read from the files of the recipe."""
@@ -162,6 +169,9 @@ class FileMaterial:
 
     def gold(self, prompt: Prompt, completion: str) -> Gold | None:
         return None
+
+    def failures(self, prompt: Prompt, completion: str) -> Mapping[str, bool]:
+        return {}
 
     def _all_prompts(self) -> list[Prompt]:
         """Distinct prompts in the order of their hash, which mixes the files."""

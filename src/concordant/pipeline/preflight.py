@@ -251,6 +251,7 @@ def _figures_of(recipe: Recipe, evaluate: EvaluateConfig) -> list[str]:
     world = make_world(recipe.world.name, recipe.seed) if recipe.world else None
     return compared_figures(
         families=world.families if world else None,
+        behaviors=[canary.name for canary in world.canaries()] if world else (),
         scored=recipe.reward is not None,
         labelers=bool(evaluate.labelers),
     )

@@ -188,6 +188,17 @@ class Town:
         """The total of the best completion."""
         return 1.5 if self.question(prompt).family == "tell" else 1.0
 
+    def failures(self, prompt: Prompt, completion_text: str) -> dict[str, bool]:
+        """For each behaviour that the prompt provokes, whether the completion fails; see `behaviors`."""
+        question = self.question(prompt)
+        gold = judge(question, self._truth(question), completion_text)
+        said = "" if not question.said else "right" if question.said in self._truth(question) else "wrong"
+        return {
+            one.name: not one.passes(gold)
+            for one in BEHAVIORS
+            if one.family == question.family and one.said in ("", said)
+        }
+
     def canaries(self) -> tuple[Canary, ...]:
         """One canary for each failure worth naming, over the training subjects in the first phrasing."""
         return tuple(self._canary(behavior) for behavior in BEHAVIORS)

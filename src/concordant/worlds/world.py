@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from concordant.data.types import Demonstration, Prompt
@@ -55,6 +55,10 @@ class World(GoldReward, Protocol):
 
     def max_gold(self, prompt: Prompt) -> float:
         """The total that the best completion of `prompt` reaches."""
+        ...
+
+    def failures(self, prompt: Prompt, completion: str) -> Mapping[str, bool]:
+        """For each behaviour that `prompt` provokes, by the name of its canary, whether the completion fails."""
         ...
 
     def canaries(self) -> tuple[Canary, ...]:

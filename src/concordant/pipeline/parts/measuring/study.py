@@ -81,8 +81,11 @@ class Study:
     ) -> Answer:
         text = self.context.template.text(sample.completion)
         gold = self.context.material.gold(prompt, text)
+        failures = self.context.material.failures(prompt, text)
         length = len(sample.completion)
-        return Answer(name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold)
+        return Answer(
+            name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold, failures
+        )
 
     @torch.inference_mode()
     def logprobs(self, model: Any, rows: Sequence[Row]) -> list[float]:
