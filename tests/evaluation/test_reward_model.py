@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,17 @@ def test_accuracy_is_told_by_the_strength_of_labels() -> None:
         (0.9, pytest.approx(0.9)),
     ]
     assert reward_figures([pair(n) for n in range(20)], groups, "sft")["by_label"] == []
+
+
+def test_the_worst_family_shows() -> None:
+    families = {"plain": 1.0, "tricky": -1.0, "": 1.0}
+    pairs = [
+        replace(pair(10 * n + m, delta), family=family)
+        for n, (family, delta) in enumerate(families.items())
+        for m in range(5)
+    ]
+    found = reward_figures(pairs, {"sft": [said("q", [1.0, 0.0], [1.0, 0.0])]}, "sft")["by_family"]
+    assert {name: one["accuracy"] for name, one in found.items()} == {"plain": 1.0, "tricky": 0.0}
 
 
 def test_suspect_labels_are_those_the_scores_contradict() -> None:

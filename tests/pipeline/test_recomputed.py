@@ -10,7 +10,7 @@ from concordant.evaluation.win_rates import duels_of
 from concordant.pipeline.duels import sampled_answers
 from concordant.pipeline.folder import StageFolder
 from concordant.pipeline.parts.measuring.files import recorded
-from tiny_run import results, rows
+from tiny_run import TOWN, concordant, results, rows, town_file
 
 
 def folder_of(run: Path) -> StageFolder:
@@ -33,6 +33,27 @@ def test_every_figure_can_be_computed_again(finished: Path) -> None:
     board = standings(duels_of(sampled_answers(finished)), "sft")
     for name, computed in board.items():
         assert found[name] == computed, name
+
+
+def test_a_policy_of_pairs_is_measured_by_its_implicit_reward(tmp_path: Path) -> None:
+    before, _, after = TOWN.partition("[reward]")
+    policy = '[policy]\nalgorithm = "dpo"\nbatch = 8\nsteps = 6\noptimizer = { lr = 1e-2 }\n'
+    text = f"{before}{policy}[evaluate]{after.partition('[evaluate]')[2]}".replace(
+        "best_of_prompts = 2\n", ""
+    )
+    done = concordant("run", town_file(tmp_path, text=text), "--run", tmp_path / "run")
+    assert done.status == 0, done.err
+    found, folder = results(tmp_path / "run"), StageFolder(tmp_path / "run" / "stages" / "06-evaluate")
+    assert "reward_model" not in found
+    implicit = found["implicit_reward"]
+    assert implicit["n"] == sum(row["split"] == "held out" for row in rows(folder.pairs))
+    assert implicit["displacement"]["chosen"]["mean"] != 0
+    again = recorded(folder, "sft").figures()
+    assert again["implicit_reward"] == implicit
+    assert again["models"] == found["models"]
+    steps = rows(tmp_path / "run" / "stages" / "05-policy" / "steps.jsonl")
+    assert abs(steps[0]["policy/chosen_change"]) < 1e-6 > abs(steps[0]["policy/rejected_change"])
+    assert steps[-1]["policy/chosen_change"] != steps[-1]["policy/rejected_change"]
 
 
 def test_a_changed_row_changes_the_figures(finished: Path) -> None:

@@ -40,6 +40,7 @@ def reward_figures(
         delta, p_chosen, weights, prompts = _columns(sides[TRAINING])
         figures["train"] = accuracy(correctness(delta, p_chosen), weights, prompts)
     figures["by_label"] = _by_label(held_out)
+    figures["by_family"] = _by_family(held_out)
     figures["suspect_labels"] = suspect_labels(held_out)
     figures["length_correlation"] = length_correlation(
         [[(a.length, a.score or 0.0) for a in group] for group in groups[start]]
@@ -81,6 +82,19 @@ def _by_label(pairs: Sequence[LabelledPair]) -> list[dict[str, Any]]:
         inside = np.flatnonzero(which == number)
         row = accuracy(correct[inside], weights[inside], [prompts[i] for i in inside])
         found.append({"low": float(strength[inside].min()), "high": float(strength[inside].max()), **row})
+    return found
+
+
+def _by_family(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
+    """Accuracy on each kind of question, where the source of the prompts knows it: the worst one is what gets gamed."""
+    families: dict[str, list[LabelledPair]] = {}
+    for pair in sorted(pairs, key=lambda one: one.family):
+        if pair.family:
+            families.setdefault(pair.family, []).append(pair)
+    found = {}
+    for family, some in families.items():
+        delta, p_chosen, weights, prompts = _columns(some)
+        found[family] = accuracy(correctness(delta, p_chosen), weights, prompts)
     return found
 
 
