@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def report(arguments: argparse.Namespace, console: Console) -> int:
 
 def write_report(run_folder: Path, against: Path | None = None) -> Path:
     """Render the report; without `against`, the run of the same recipe without overrides is compared with."""
-    from concordant.app.report.render import render
+    from concordant.app.report.compose import compose
+    from concordant.app.report.html import page
 
-    run = report_input(run_folder)
     other = against or plain_sibling(run_folder)
+    run = report_input(run_folder)
+    if other:
+        run = replace(run, against=report_input(other))
     path = run_folder / "report.html"
-    write_text(path, render(run, report_input(other) if other else None))
+    write_text(path, page(compose(run)))
     return path
 
 
@@ -74,7 +78,14 @@ def report_input(run_folder: Path) -> Any:
         steps=steps,
         notices=notices,
         samples=results.get("samples", []),
+        answers=_answers(run_folder),
     )
+
+
+def _answers(run_folder: Path) -> list[dict[str, Any]]:
+    """What the evaluate stage sampled, on the split that is reported first."""
+    rows = [row for file in run_folder.glob("stages/*-evaluate/samples.jsonl") for row in read_jsonl(file)]
+    return [row for row in rows if row.get("split") == rows[0].get("split")]
 
 
 def summary(run_folder: Path) -> Table:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from concordant.evaluation.gate import start_of
 from concordant.evaluation.intervals import Mean, Rate
 
 MODELS = ("base", "sft", "policy", "ideal")
@@ -18,6 +19,15 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings with dotted keys."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)
@@ -32,9 +42,9 @@ class ReportInput:
     results: Mapping[str, Any] = field(default_factory=dict)
     steps: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
-    notices: Mapping[str, Sequence[Mapping[str, Any]]] = field(
-        default_factory=dict
-    )  # steps out of bounds, by stage
+    answers: Sequence[Mapping[str, Any]] = ()  # rows of samples.jsonl of the split that is reported first
+    notices: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # by stage
+    against: ReportInput | None = None  # another run, to compare this one with
 
     def at(self, *path: str) -> Any:
         """The entry of the results at `path`; None where any part of the path is missing."""
@@ -88,6 +98,11 @@ class ReportInput:
                 points.append((float(index) if step is None else step, value))
         return points
 
+    def over_kl(self, key: str) -> Points:
+        """(KL, value) of the updates of the policy where both were measured."""
+        kl = dict(self.series("policy", "objective/kl"))
+        return [(kl[step], value) for step, value in self.series("policy", key) if step in kl]
+
     def setting(self, *path: str) -> Any:
         """The entry of the recipe at `path`, None where it is missing."""
         here: Any = self.recipe
@@ -100,6 +115,11 @@ class ReportInput:
         """How the policy was made, for people: PPO, DPO ..."""
         named = self.setting("policy", "algorithm")
         return str(named).upper() if named else "PPO"
+
+    @property
+    def start(self) -> str:
+        """The model that the training of the policy started from."""
+        return start_of(self.results)
 
     @property
     def has_gold(self) -> bool:

@@ -1,0 +1,132 @@
+"""What the reader sees first: how far the policy came, whether it may be released, what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from concordant.app.report.document import Callout, Tone
+from concordant.app.report.phrases import SPLITS, change, listed, model_name, percent, plain, tone
+from concordant.app.report.source import ReportInput
+from concordant.app.verdicts import sentences
+from concordant.evaluation.config import GateConfig
+from concordant.evaluation.gate import GO, NO_GO, decide
+from concordant.evaluation.intervals import Mean
+
+
+def gain(run: ReportInput, measure: str) -> Mean | None:
+    """Policy minus SFT; paired where the results have it, else from the two means."""
+    models = run.models(measure)
+    if measure == "gold" and (paired := run.mean("gaps", "policy_minus_sft")):
+        return paired
+    return models["policy"].minus(models["sft"]) if {"policy", "sft"} <= models.keys() else None
+
+
+def verdict(run: ReportInput) -> Callout:
+    """The headline and its price. A higher proxy alone is no good news."""
+    measure = "gold" if run.has_gold else "score"
+    difference = gain(run, measure)
+    side: Tone = tone(difference) if measure == "gold" else "flat"
+    return Callout(side, _headline(run, measure, difference), (" ".join(_price(run)),))
+
+
+def released(run: ReportInput) -> Callout | None:
+    """The decision of the gate on the figures of the run; None where the recipe demands nothing."""
+    row = run.table("gate")
+    try:
+        decision = decide(GateConfig.model_validate(row["demands"]), run.results)
+        said, *reasons = sentences(decision, row)
+    except (AttributeError, KeyError, TypeError, ValueError):  # figures may be missing, and so may all of it
+        return None
+    tones: dict[str, Tone] = {GO: "up", NO_GO: "down"}
+    headline = f"Release gate: {said.removeprefix('gate: ')}"
+    points = tuple(reason.strip() for reason in reasons)
+    return Callout(tones.get(decision.verdict, "flat"), headline, points=points)
+
+
+def _headline(run: ReportInput, measure: str, difference: Mean | None) -> str:
+    name = "gold reward" if measure == "gold" else "score of the reward model"
+    models = run.models(measure)
+    if not {"policy", "sft"} <= models.keys() or difference is None:
+        known = [f"{model_name(run, model)} {plain(mean.mean)}" for model, mean in models.items()]
+        return f"The {name}: {listed(known)}." if known else "This run has not been evaluated yet."
+    before, after = plain(models["sft"].mean), plain(models["policy"].mean)
+    span = f"the {name} from {before} to {after} ({change(difference)})"
+    if difference.sign == 0:
+        moved = f"{before} → {after} ({change(difference)})"
+        return f"{run.algorithm} did not measurably change the {name}: {moved}."
+    ideal = models.get("ideal")
+    share = ""
+    if ideal is not None and ideal.mean > 0 and models["policy"].mean > 0:
+        share = f", {percent(models['policy'].mean / ideal.mean)} of an ideal answerer"
+    return f"{run.algorithm} {'raised' if difference.sign > 0 else 'lowered'} {span}{share}."
+
+
+def _price(run: ReportInput) -> Iterator[str]:
+    """How far the policy went for it, and whether the reward model was fooled."""
+    gold, score = gain(run, "gold"), gain(run, "score")
+    if gold is not None and score is not None and gold.sign < 0 < score.sign:
+        yield (
+            f"Its proxy score rose all the same ({change(score)}): over-optimisation, also called reward "
+            "hacking."
+        )
+    kl, length = run.mean("models", "policy", "kl"), run.models("length")
+    if kl is not None:
+        yield f"It moved {plain(kl.mean, 1)} nats away from the SFT model."
+    if {"policy", "sft"} <= length.keys():
+        before, after = plain(length["sft"].mean, 1), plain(length["policy"].mean, 1)
+        yield f"Its answers went from {before} to {after} tokens."
+
+
+def caveats(run: ReportInput) -> tuple[str, ...]:
+    """What speaks against taking the headline as it stands."""
+    return tuple(_caveats(run, gain(run, "gold")))
+
+
+def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
+    if not run.has_gold:
+        yield (
+            "There is no gold reward here, as there is in the embedded world. The score comes from the "
+            "reward model that training maximised, so it cannot show that answers got better: people, or a "
+            "judge that took no part in training, have to compare them."
+        )
+    elif difference is not None:
+        yield "One seed. The interval covers the choice of prompts, not another run with another seed."
+    yield from _weak_spots(run)
+    eos = run.rate("models", "policy", "eos_rate")
+    if eos is not None and eos.high < 0.98:
+        yield f"Only {percent(eos.rate)} of its answers end by themselves."
+    unique = run.models("distinct", "unique_of_16")
+    if {"policy", "sft"} <= unique.keys() and unique["policy"].mean < 0.5 * unique["sft"].mean:
+        before, after = percent(unique["sft"].mean), percent(unique["policy"].mean)
+        yield f"It says fewer different things: unique answers among 16 fell from {before} to {after}."
+    if run.at("world"):
+        yield "The gold reward is a program that knows the truth of a small invented world."
+        if name := run.setting("feedback", "labelers"):
+            yield _LABELERS[str(run.setting("feedback", "source") or "simulated")].format(name=name)
+
+
+_LABELERS = {
+    "simulated": "The labelers are simulated ({name}).",
+    "human": "The labelers are people.",
+    "human+simulated": "The labelers are people, beside simulated ones ({name}).",
+}
+
+
+def _weak_spots(run: ReportInput) -> Iterator[str]:
+    """Families in which the policy is measurably worse than SFT, and test splits where it did not gain."""
+    worse = []
+    for family in run.table("models", "policy", "gold_by_family"):
+        means = run.models("gold_by_family", family)
+        if {"policy", "sft"} <= means.keys():
+            difference = means["policy"].minus(means["sft"])
+            if difference.sign < 0:
+                worse.append(f"{family} ({change(difference)})")
+    if worse:
+        yield f"It got worse than SFT at {listed(worse)}."
+    for split in ("ood", "heldout"):
+        means = run.models("gold_by_split", split)
+        if {"policy", "sft"} <= means.keys():
+            difference = means["policy"].minus(means["sft"])
+            if difference.sign <= 0:
+                verb = "lost" if difference.sign < 0 else "did not measurably gain"
+                yield f"It {verb} on {SPLITS[split]} ({change(difference)})."
