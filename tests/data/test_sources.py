@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from concordant.data.layouts.reading import read_documents
 from concordant.data.sources import byte_marks, hub_needs, is_hub_name, read_rows
 from concordant.errors import UserError
 from telling import tells
@@ -122,6 +123,25 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, where: str, what: 
     with pytest.raises(UserError, match=what) as caught:
         list(read_rows(name, root=tmp_path))
     assert caught.value.where == where
+
+
+def test_documents_of_plain_text_stand_between_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\n\nOne,\r\ntwo.\n \n\nThree \u2028 four.".encode())
+    rows = list(read_rows("a.txt", root=tmp_path))
+    assert [row.value for row in rows] == [{"text": "One,\ntwo."}, {"text": "Three \u2028 four."}]
+    assert [row.where for row in rows] == ["a.txt:3", "a.txt:7"]
+    assert [one.text for one in read_documents("a.txt", root=tmp_path).rows] == [
+        r.value["text"] for r in rows
+    ]
+    (tmp_path / "bad.txt").write_bytes(b"One.\n\nTwo caf\xe9.\n")
+    with pytest.raises(UserError, match=r"1 of 2 rows cannot be used \(1 broken line\)"):
+        read_documents("bad.txt", root=tmp_path)
+
+
+def test_a_note_beside_data_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(lines(ROWS))
+    (tmp_path / "notes.txt").write_text("Made by hand.", encoding="utf-8")
+    assert [row.value for row in read_rows(str(tmp_path))] == ROWS
 
 
 def test_byte_order_mark_and_crlf_are_read_and_counted(tmp_path: Path) -> None:

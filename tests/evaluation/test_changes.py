@@ -13,6 +13,7 @@ from concordant.evaluation.answers import PARTS, Answer, Drift, by_family
 from concordant.evaluation.changes import changes
 from concordant.evaluation.figures import compared_figures
 from concordant.evaluation.intervals import Change
+from concordant.evaluation.perplexity import Read, text_changes
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,13 @@ def test_what_a_recipe_may_demand_is_what_is_measured() -> None:
         for name in ("sft", "policy")
     }
     measured = changes(rows, {name: [some] for name, some in rows.items()})["policy_minus_sft"]
-    known = compared_figures(families=("harm", "fact"), scored=True, labelers=True)
+    known = compared_figures(families=("harm", "fact"), scored=True, labelers=True, text=True)
+    measured |= text_changes({name: [Read(name, 0, 2.0, 1, 4)] for name in rows})["policy_minus_sft"]
     assert {name for name in known if not name.startswith("win_rate.")} == set(measured)
     assert {f"gold_parts.{part}" for part in PARTS} < set(measured)
     bare = {name: [answer(name, d) for d in range(2)] for name in ("sft", "policy")}
     measured = changes(bare, {name: [some] for name, some in bare.items()})["policy_minus_sft"]
-    known = compared_figures(families=None, scored=False, labelers=False)
+    known = compared_figures(families=None, scored=False, labelers=False, text=False)
     assert {name for name in known if not name.startswith("win_rate.")} == set(measured)
 
 

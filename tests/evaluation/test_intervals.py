@@ -3,7 +3,16 @@ import random
 
 import pytest
 
-from concordant.evaluation.intervals import Mean, effective_n, gap, mean_of, wilson, zero_bound
+from concordant.evaluation.intervals import (
+    Change,
+    Mean,
+    effective_n,
+    gap,
+    mean_of,
+    ratio_of,
+    wilson,
+    zero_bound,
+)
 
 
 def test_mean_without_clusters_is_the_textbook_error():
@@ -123,3 +132,29 @@ def test_the_bound_of_no_event_is_the_rate_that_leaves_it_one_chance_in_twenty(n
     assert (1 - zero_bound(n)) ** n == pytest.approx(0.05)
     assert zero_bound(n) < 3 / n  # the rule of three
     assert zero_bound(0) == 1.0
+
+
+def test_a_ratio_by_hand():
+    # 6 nats over 4 tokens: 1.5; residuals 1 - 1.5 = -0.5 and 5 - 4.5 = 0.5, over 4 tokens
+    ratio = ratio_of([1.0, 5.0], [1, 3])
+    assert ratio == Mean(1.5, pytest.approx(math.sqrt(2 / 1 * 2 * 0.125**2)), 2)
+    alike = ratio_of([1.0, 2.0, 4.0], [2, 2, 2])
+    assert alike.mean == pytest.approx(mean_of([0.5, 1.0, 2.0]).mean)
+    assert alike.se == pytest.approx(mean_of([0.5, 1.0, 2.0]).se)
+
+
+def test_a_ratio_and_its_change_cover_the_truth_as_often_as_they_say():
+    """Documents of 5 to 80 tokens, each with nats of its own: what is the same in both models is not in the change."""
+    draw, rounds = random.Random(2), 400
+    held = {"ratio": 0, "change": 0}
+    for _ in range(rounds):
+        sizes = [draw.randint(5, 80) for _ in range(60)]
+        own = [draw.gauss(2.0, 0.5) for _ in sizes]
+        before = [n * nats for n, nats in zip(sizes, own, strict=True)]
+        after = [n * (nats + draw.gauss(0.1, 0.1)) for n, nats in zip(sizes, own, strict=True)]
+        ratio = ratio_of(before, sizes)
+        change = Change.of_ratios((after, sizes), (before, sizes))
+        held["ratio"] += ratio.low < 2.0 < ratio.high
+        held["change"] += change.low < 0.1 < change.high
+        assert change.high - change.low < ratio.high - ratio.low
+    assert all(0.92 <= n / rounds <= 0.98 for n in held.values()), held

@@ -53,7 +53,7 @@ def test_every_two_models_are_compared(finished: Path) -> None:
         found["gaps"]["policy_minus_sft"]["mean"]
     )
     assert {board["by"] for board in found["leaderboards"]} == {"gold", "score"}
-    known = compared_figures(families=(), scored=True, labelers=False)
+    known = compared_figures(families=(), scored=True, labelers=False, text=True)
     assert {name for name in known if "win_rate" not in name} <= set(found["changes"]["policy_minus_sft"])
 
 

@@ -157,6 +157,7 @@ SECTIONS = {"pretrain.steps": 5, "sft.steps": 5}
         ({"model.path": "somewhere"}, "both a model and [pretrain]", "remove [pretrain]"),
         ({"data.preferences": "pairs.jsonl"}, "both a world and data.preferences", "remove [world]"),
         ({"data.demonstrations": "rows.jsonl"}, "both a world and data.demonstrations", "remove [world]"),
+        ({"evaluate.text": "held-out.txt"}, "both a world and evaluate.text", "remove [world]"),
         ({"policy.kl_target": 3, "policy.kl_horizon": 2}, "kl_horizon = 2", "more than 3.2"),
     ],
 )

@@ -58,9 +58,9 @@ def test_a_policy_of_pairs_is_measured_by_its_implicit_reward(tmp_path: Path) ->
 
 def test_a_changed_row_changes_the_figures(finished: Path) -> None:
     record = recorded(folder_of(finished), "sft")
-    samples, pairs, demonstrations = record.rows()
+    samples, pairs, demonstrations, documents = record.rows()
     assert samples == rows(folder_of(finished).samples)
     louder: list[dict[str, Any]] = [dict(row) for row in pairs]
     louder[0]["chosen"] = {**louder[0]["chosen"], "score": louder[0]["chosen"]["score"] + 100}
-    other = type(record).from_rows("sft", samples, louder, demonstrations).figures()
+    other = type(record).from_rows("sft", samples, louder, demonstrations, documents).figures()
     assert other["reward_model"]["log_loss"] != results(finished)["reward_model"]["log_loss"]

@@ -42,6 +42,8 @@ def read_rows(
 ) -> Iterator[RawRow]:
     """Stream the rows of JSONL, JSON, CSV, Parquet, a folder of these, a saved data set or a hub name.
 
+    Of plain text, a file that ends in .txt, what stands between blank lines is a row.
+
     A relative path is resolved against `root`. `split` chooses one of the splits of a folder or a hub
     data set (without it, `train` or the only one); `owner/name:config` names a configuration. A broken
     line goes to `on_broken`, and reading goes on behind it where the format allows; without `on_broken`
@@ -378,6 +380,26 @@ def _parquet(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
         )
 
 
+def _paragraphs(path: Path, source: str, report: Broken) -> Iterator[RawRow]:
+    """What stands between blank lines, as rows with the column `text`."""
+    first, lines = 1, list[str]()
+    with _open(path) as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = _decode(raw, source, number).rstrip("\r\n")
+            except UserError as error:
+                report(error)
+                continue
+            if line.strip():
+                first = first if lines else number
+                lines.append(line)
+            elif lines:
+                yield RawRow(f"{source}:{first}", {"text": "\n".join(lines)})
+                lines = []
+    if lines:
+        yield RawRow(f"{source}:{first}", {"text": "\n".join(lines)})
+
+
 _Reader = Callable[[Path, str, Broken], Iterator[RawRow]]
 _READERS: dict[str, _Reader] = {
     ".jsonl": _json_lines,
@@ -387,15 +409,17 @@ _READERS: dict[str, _Reader] = {
     ".tsv": _csv,
     ".parquet": _parquet,
 }
+_ALONE = {".txt": _paragraphs}  # only where it is named itself: in a folder of data it is a note on them
 
 
 def _reader_of(path: Path, source: str) -> _Reader:
-    if _kind(path) in _READERS:
-        return _READERS[_kind(path)]
+    readers = _READERS | _ALONE
+    if _kind(path) in readers:
+        return readers[_kind(path)]
     raise UserError(
         f"no reader for {path.suffix or 'a file without a suffix'}",
         where=source,
-        expected=", ".join(_READERS) + " (text also as .gz)",
+        expected=", ".join(_READERS) + ", .txt (text also as .gz)",
         fix="write the rows as JSON lines, one object on each line",
     )
 

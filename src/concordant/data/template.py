@@ -214,6 +214,16 @@ class Template:
             done += part
         return tuple(ids), tuple(mask)
 
+    def plain_ids(self, text: str) -> Ids:
+        """Ids of text that is no chat, without BOS; special tokens written in it are plain characters."""
+        return self._encode(self._guarded.sub(self._mark, text))
+
+    @property
+    def prefix_id(self) -> int:
+        """The token behind which a text begins that nothing stands before: BOS, or else end of sequence."""
+        bos = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if bos is None else bos)
+
     def text(self, ids: Iterable[int]) -> str:
         """What people, labelers and rewards read: no stop, pad or other special tokens."""
         shown = [int(i) for i in ids if int(i) not in self.stop_ids and int(i) != self.pad_id]

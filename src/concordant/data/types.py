@@ -73,6 +73,14 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """Text that is no chat."""
+
+    text: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """A prompt with an answer that was judged by itself: wanted, or not."""
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from concordant.config import Config
+from concordant.data.config import Sources
 from concordant.files import sha256_of
 
 SAMPLES = 16  # completions per prompt for diversity
@@ -34,6 +35,11 @@ class EvaluateConfig(Config):
     """Of a world: simulated labelers (as feedback.labelers) who compare the models, in both orders; empty = nobody."""
     compared: int = Field(500, ge=1)
     """Prompts on which they do."""
+    text: Sources = ()
+    """Held-out text on which the perplexity of every model is measured: rows with a column `text`, or a .txt file
+    whose documents are told apart by blank lines. A world has its own."""
+    documents: int = Field(500, ge=0)
+    """Most documents of it, and of a world so many chats; 0 = no perplexity."""
     tokens: int = Field(16_384, ge=1)
     """Most tokens, padding included, in one forward pass."""
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 PARTS = ("helpful", "honest", "harmless", "concise")  # of a gold reward
 OF_ANY_MODEL = ("length", "eos_rate", "kl", "duplicate_bigrams", "loops", "distinct.unique_of_16")
+OF_TEXT = ("text.nll_per_token", "text.nll_per_byte")  # that nobody has learnt from
 WIN_RATE = (
     "win_rate."  # against the model the policy started from, as people, labelers, gold or the score decide
 )
 
 
 def compared_figures(
-    *, families: Sequence[str] | None, behaviors: Sequence[str] = (), scored: bool, labelers: bool
+    *, families: Sequence[str] | None, behaviors: Sequence[str] = (), scored: bool, labelers: bool, text: bool
 ) -> list[str]:
     """All that are measured: with `families` and `behaviors` of a world; without one `families` is None."""
     found = [*OF_ANY_MODEL, f"{WIN_RATE}people"]
+    if text:
+        found += OF_TEXT
     if labelers:
         found.append(f"{WIN_RATE}labelers")
     if scored:

@@ -16,6 +16,7 @@ from concordant.feedback.reading.agreement import wilson_interval
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution: two-sided 95 %
 
 Array = npt.NDArray[np.float64]
+Sized = tuple[Sequence[float], Sequence[float]]  # values and sizes, as `ratio_of` takes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,16 @@ def ratio_of(
 
     The error is that of the linearised ratio (Cochran, Sampling Techniques, 1977, chapter 6); `n` counts the values.
     """
+    ratio, pulls = _ratio(values, sizes)
+    labels = range(len(pulls)) if clusters is None else clusters
+    return Mean(ratio, _se(list(_by_cluster(pulls * len(pulls), labels).values())), len(pulls))
+
+
+def _ratio(values: Sequence[float] | Array, sizes: Sequence[float] | Array) -> tuple[float, Array]:
+    """A ratio of sums, and what each value adds to its error."""
     above, below = _as_values(values), _as_values(sizes)
     ratio = float(above.sum() / below.sum())
-    left = above - ratio * below
-    labels = range(len(above)) if clusters is None else clusters
-    pulls = _by_cluster(left * len(left) / below.sum(), labels)
-    return Mean(ratio, _se(list(pulls.values())), len(above))
+    return ratio, (above - ratio * below) / below.sum()
 
 
 def gap(
@@ -224,7 +229,17 @@ class Change:
     @classmethod
     def between(cls, after: Sequence[float], before: Sequence[float], draws: Sequence[int]) -> Change:
         """Of values of both models on the same draws, with the quantile of Student's t; of one nothing is known."""
-        found = gap(after, before, draws, draws)
+        return cls._about(gap(after, before, draws, draws))
+
+    @classmethod
+    def of_ratios(cls, after: Sized, before: Sized) -> Change:
+        """Of ratios of sums over the same clusters, one value of each, paired by cluster; see `ratio_of`."""
+        later, pulls = _ratio(*after)
+        earlier, others = _ratio(*before)
+        return cls._about(Mean(later - earlier, _se((pulls - others).tolist()), len(pulls)))
+
+    @classmethod
+    def _about(cls, found: Mean) -> Change:
         half = float(student.ppf(0.975, found.n - 1)) * found.se if found.n > 1 else math.inf
         return cls(found.mean, found.mean - half, found.mean + half, found.n)
 

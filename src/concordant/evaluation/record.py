@@ -1,6 +1,6 @@
 """Everything that was measured, row by row, and the figures it comes to: `results.json` has nothing else to go by.
 
-record = Record.from_rows("sft", samples, pairs, demonstrations)    # rows of the three files of the evaluate stage
+record = Record.from_rows("sft", samples, pairs, demonstrations, documents)    # rows of four files
 record.figures()
 """
 
@@ -19,6 +19,7 @@ from concordant.evaluation.intervals import ratio_of
 from concordant.evaluation.model_metrics import across_prompts, describe, relative_to, within_prompts
 from concordant.evaluation.non_length_gain import non_length_gain
 from concordant.evaluation.pairs import HELD_OUT, LabelledPair
+from concordant.evaluation.perplexity import Read, perplexity, text_changes
 from concordant.evaluation.reward_model import reward_figures
 from concordant.evaluation.showing import side_by_side
 from concordant.evaluation.text_metrics import unique_of, vocabularies
@@ -44,25 +45,33 @@ class Record:
     answers: Sequence[Answer]
     pairs: Sequence[LabelledPair] = ()
     demonstrations: Sequence[Imitated] = ()
+    documents: Sequence[Read] = ()
 
     @classmethod
     def from_rows(
-        cls, start: str, samples: Iterable[Row], pairs: Iterable[Row], demonstrations: Iterable[Row]
+        cls,
+        start: str,
+        samples: Iterable[Row],
+        pairs: Iterable[Row],
+        demonstrations: Iterable[Row],
+        documents: Iterable[Row],
     ) -> Record:
-        """From the rows of `samples.jsonl`, `pairs.jsonl` and `demonstrations.jsonl`."""
+        """From the rows of `samples.jsonl`, `pairs.jsonl`, `demonstrations.jsonl` and `documents.jsonl`."""
         return cls(
             start,
             [Answer.from_row(row) for row in samples],
             [LabelledPair.from_row(row) for row in pairs],
             [Imitated(**row) for row in demonstrations],
+            [Read(**row) for row in documents],
         )
 
-    def rows(self) -> tuple[list[Row], list[Row], list[Row]]:
+    def rows(self) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
         """The inverse of `from_rows`."""
         return (
             [answer.as_row() for answer in self.answers],
             [pair.as_row() for pair in self.pairs],
             [asdict(one) for one in self.demonstrations],
+            [asdict(one) for one in self.documents],
         )
 
     @cached_property
@@ -89,11 +98,21 @@ class Record:
                 found.setdefault(answer.model, {}).setdefault(answer.draw, []).append(answer)
         return {name: list(groups.values()) for name, groups in found.items()}
 
+    @cached_property
+    def read(self) -> dict[str, list[Read]]:
+        """By model, what it made of each held-out document."""
+        found: dict[str, list[Read]] = {}
+        for one in self.documents:
+            found.setdefault(one.model, []).append(one)
+        return found
+
     def figures(self) -> dict[str, Any]:
         """All that these rows say, under the keys of `results.json`."""
         found: dict[str, Any] = {"models": self._models()}
         found["gaps"] = {name: mean.as_dict() for name, mean in gold_gaps(self.main).items()}
         found["changes"] = changes(self.main, self.repeated)
+        for pair, figures in text_changes(self.read).items():
+            found["changes"][pair] |= figures
         scored = self.main[self.start][0].score is not None
         if scored and "policy" in self.main:
             gain = non_length_gain(self.main["policy"], self.main[self.start])
@@ -122,6 +141,8 @@ class Record:
                 figures["diversity"]["within"] = within_prompts(self.repeated[name], vocabulary)
             figures["distinct"] |= self._unique_of_16(name)
             figures |= self._imitated(name)
+            if name in self.read:
+                figures["text"] = perplexity(self.read[name])
             found[name] = figures
         return found
 

@@ -75,6 +75,11 @@ class StageFolder:
         return self.path / "duels.jsonl"
 
     @property
+    def documents(self) -> Path:
+        """One JSON line per held-out document and model that read it."""
+        return self.path / "documents.jsonl"
+
+    @property
     def notices(self) -> Path:
         """One JSON line per step out of bounds."""
         return self.path / "notices.jsonl"

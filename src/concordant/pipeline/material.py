@@ -14,12 +14,13 @@ from concordant.data.doctor.checkup import repetitions
 from concordant.data.layouts.account import Loaded
 from concordant.data.layouts.reading import (
     read_demonstrations,
+    read_documents,
     read_judgements,
     read_preferences,
     read_prompts,
 )
 from concordant.data.splits import place
-from concordant.data.types import Demonstration, Judgement, Preference, Prompt
+from concordant.data.types import Demonstration, Document, Judgement, Preference, Prompt
 from concordant.errors import UserError, located
 from concordant.pipeline.recipe import Recipe
 from concordant.worlds.world import Gold, World, make_world
@@ -61,6 +62,14 @@ class Material(Protocol):
 
     def evaluation(self, n: int) -> dict[str, Sequence[Prompt]]:
         """Up to `n` prompts of each split to measure on; the first split is the one reported first."""
+        ...
+
+    def held_out_chats(self, n: int) -> Sequence[Demonstration]:
+        """Up to `n` chats of a world's language that no stage learns from; empty where there is no world."""
+        ...
+
+    def held_out_text(self, n: int) -> Sequence[Document]:
+        """Up to `n` documents of plain text that no stage learns from; empty where the recipe names none."""
         ...
 
     def validation(self, prompt: Prompt) -> bool:
@@ -116,6 +125,12 @@ class WorldMaterial:
         splits = ("train", "ood", "heldout")
         return {split: self.world.prompts(n, split=split, rng=EVALUATION) for split in splits}
 
+    def held_out_chats(self, n: int) -> Sequence[Demonstration]:
+        return self.world.held_out_corpus(n)
+
+    def held_out_text(self, n: int) -> Sequence[Document]:
+        return ()
+
     def validation(self, prompt: Prompt) -> bool:
         return place(prompt.id, 0) < self.share
 
@@ -133,6 +148,7 @@ class FileMaterial:
 
     def __init__(self, recipe: Recipe) -> None:
         self.data = recipe.data
+        self.text = recipe.evaluate.text if recipe.evaluate else ()
         self.root = Path(recipe.data_root)
         self.problems: list[str] = []  # for the user: rows left out, mended, or said again, by file
         self._known: dict[str, list[Any]] = {}  # rows by recipe key: a run reads its files once
@@ -164,6 +180,13 @@ class FileMaterial:
         kept_out = [prompt for prompt in self._all_prompts() if self.validation(prompt)]
         return {"validation": kept_out[:n]}
 
+    def held_out_chats(self, n: int) -> Sequence[Demonstration]:
+        return ()
+
+    def held_out_text(self, n: int) -> Sequence[Document]:
+        found: Sequence[Document] = self._read(read_documents, self.text, "evaluate.text")
+        return found[:n]
+
     def validation(self, prompt: Prompt) -> bool:
         return place(prompt.id, 0) < self.data.validation
 
@@ -192,7 +215,7 @@ class FileMaterial:
                 account = _account(source.path, loaded)
                 if account not in self.problems:
                     self.problems.append(account)
-            said_again = _said_again(source.path, loaded)
+            said_again = "" if read is read_documents else _said_again(source.path, loaded)
             if said_again and said_again not in self.problems:
                 self.problems.append(said_again)
         self._known[key] = rows

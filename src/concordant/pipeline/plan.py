@@ -166,6 +166,8 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found["policy.labelers"] = [values["feedback"][name] for name in ("labelers", "votes")]
     if "policy" in stage.reads and recipe.monitor.on_alarm != "warn":
         found["monitor"] = values["monitor"]
+    if "evaluate" in found and recipe.evaluate is not None:
+        found["evaluate"] |= {"text": source_fingerprints(recipe.evaluate.text, root)}
     if recipe.model.path:
         found["model.content"] = content_fingerprint(Path(base_path(recipe)))
     return _without_free(found)

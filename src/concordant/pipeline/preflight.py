@@ -83,6 +83,7 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
     from concordant.worlds.world import make_world
 
     named = [f"data.{kind}" for kind, sources in recipe.data.sources.items() if sources]
+    named += ["evaluate.text"] if recipe.evaluate is not None and recipe.evaluate.text else []
     if named:
         raise UserError(
             f"both a world and {named[0]} are given",
@@ -143,9 +144,11 @@ def _check_files(recipe: Recipe) -> None:
             expected="a file, folder or hub name; or the prompts of data.preferences or data.judgements",
             fix='set data.prompts = "prompts.jsonl"',
         )
-    for kind, sources in data.sources.items():
+    files = {f"data.{kind}": sources for kind, sources in data.sources.items()}
+    files["evaluate.text"] = recipe.evaluate.text if recipe.evaluate is not None else ()
+    for key, sources in files.items():
         for source in sources:
-            with located(f"data.{kind}"):
+            with located(key):
                 _check_there(source, Path(recipe.data_root))
 
 
@@ -254,6 +257,7 @@ def _figures_of(recipe: Recipe, evaluate: EvaluateConfig) -> list[str]:
         behaviors=[canary.name for canary in world.canaries()] if world else (),
         scored=recipe.reward is not None,
         labelers=bool(evaluate.labelers),
+        text=evaluate.documents > 0 and bool(recipe.world or evaluate.text),
     )
 
 
@@ -308,6 +312,7 @@ def check_material(recipe: Recipe, material: Material, stages: Collection[str]) 
     if "evaluate" in stages:
         for split, prompts in material.evaluation(1).items():
             _some(prompts, f"prompts of the {split} split to measure on", "data.validation")
+        material.held_out_text(1)
 
 
 def _check_votes(recipe: Recipe, material: Material) -> None:

@@ -58,6 +58,10 @@ class Town:
         """`n` chats of mixed quality about every subject, in every phrasing."""
         return self._chats(n, "corpus", SUBJECTS, CORPUS_PHRASINGS, PARROT)
 
+    def held_out_corpus(self, n: int) -> list[Demonstration]:
+        """`n` further chats drawn as those of the corpus are: the town is small, so that many stand there too."""
+        return self._chats(n, "held-out corpus", SUBJECTS, CORPUS_PHRASINGS, PARROT)
+
     def demonstrations(self, n: int) -> list[Demonstration]:
         """`n` middling answers about the training subjects, in the training phrasings."""
         return self._chats(n, "demonstrations", self._subjects("train"), TRAIN, MIDDLING)

@@ -35,6 +35,10 @@ class World(GoldReward, Protocol):
         """`n` chats of mixed quality, from which a base model learns the language of the world."""
         ...
 
+    def held_out_corpus(self, n: int) -> list[Demonstration]:
+        """`n` further chats drawn as those of the corpus are, which nobody learns from."""
+        ...
+
     def demonstrations(self, n: int) -> list[Demonstration]:
         """`n` middling answers to imitate."""
         ...

@@ -14,12 +14,13 @@ from typing import Any, Generic
 
 from concordant.data.layouts.account import MISTAKES, MOST_IDENTICAL, BadRow, Loaded, Place, Problem, Row
 from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.documents import DOCUMENTS
 from concordant.data.layouts.judgements import JUDGEMENTS
 from concordant.data.layouts.layout import Layout, check_columns, recognise, renamed, unknown_layout
 from concordant.data.layouts.preferences import PREFERENCES
 from concordant.data.layouts.prompts import PROMPTS
 from concordant.data.sources import RawRow, read_rows
-from concordant.data.types import Demonstration, Judgement, Preference, Prompt
+from concordant.data.types import Demonstration, Document, Judgement, Preference, Prompt
 from concordant.errors import UserError
 
 
@@ -88,6 +89,18 @@ def read_prompts(
 ) -> Loaded[Prompt]:
     """Read what a model is to be asked; a reference answer is kept where the source has one."""
     return _read(source, root, split, columns, strict, PROMPTS)
+
+
+def read_documents(
+    source: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> Loaded[Document]:
+    """Read plain text. The rest as in `read_demonstrations`."""
+    return _read(source, root, split, columns, strict, DOCUMENTS)
 
 
 class Reading(Generic[Row]):

@@ -11,6 +11,7 @@ from typing import Any
 
 from concordant.data.config import Source
 from concordant.data.layouts.demonstrations import DEMONSTRATIONS
+from concordant.data.layouts.documents import DOCUMENTS
 from concordant.data.layouts.judgements import JUDGEMENTS
 from concordant.data.layouts.preferences import PREFERENCES
 from concordant.data.layouts.prompts import PROMPTS
@@ -55,6 +56,7 @@ class Look:
     preferences: Seen  # the examples of a reward model: a pair, or the candidates of a prompt
     judgements: Seen  # those that came as such
     prompts: Seen
+    text: Seen  # held-out documents, on which perplexity is measured
     candidates: bool  # whether preferences are sampled from the model and voted on
     counting: str  # how tokens were counted
     measured: int  # rows whose tokens were counted
@@ -105,6 +107,7 @@ def _look_at_world(recipe: Recipe, settings: WorldConfig, counting: Counting) ->
         ),
         judgements=Seen(),
         prompts=Seen(Amount(len(asked)), shapes=tuple(Shape(prompt, ()) for prompt in lengths)),
+        text=Seen(Amount(recipe.evaluate.documents if recipe.evaluate else 0), shapes=chats),
         candidates=True,
         counting=counting.how,
         measured=len(chats) + len(demos) + len(lengths),
@@ -132,7 +135,18 @@ class _Files:
         if candidates:
             pairs = self._candidates(asked, demos)
         nothing = Seen()
-        return Look(nothing, demos, pairs, judged, asked, candidates, counting.how, self.measured)
+        return Look(
+            nothing, demos, pairs, judged, asked, self._text(), candidates, counting.how, self.measured
+        )
+
+    def _text(self) -> Seen:
+        """Held-out documents; those of more than the context are read in several passes, and counted whole."""
+        evaluate = self.recipe.evaluate
+        if evaluate is None or not evaluate.documents:
+            return Seen()
+        found = self._see(evaluate.text, DOCUMENTS, lambda row: Shape(1, (self.counting.text(row.text),)))
+        rows = found.rows and Amount(min(found.rows.number, evaluate.documents), found.rows.sure)
+        return Seen(rows, shapes=found.shapes)
 
     def _candidates(self, asked: Seen, demos: Seen) -> Seen:
         """What is sampled for people to compare: as long as answers are, as far as they are known."""
@@ -171,9 +185,11 @@ class _Files:
         there: Amount | None = Amount(len(rows))
         if reading.read > COUNTED and source.limit != len(rows):
             there = _by_bytes(self.root / source.path, len(rows), size, source.limit)
-        kept_out = sum(place(_prompt(row).id, 0) < self.data.validation for row in rows)
+        whole = layouts is DOCUMENTS  # nobody learns from them, so that none is kept out, and none is cut
+        kept_out = 0 if whole else sum(place(_prompt(row).id, 0) < self.data.validation for row in rows)
         self.measured += min(len(rows), MEASURED)
-        shapes = tuple(shape(row).within(self.limit) for row in rows[:MEASURED])
+        seen = (shape(row) for row in rows[:MEASURED])
+        shapes = tuple(one if whole else one.within(self.limit) for one in seen)
         share = kept_out / max(1, len(rows))
         return Seen(_part(there, 1 - share), _part(there, share), shapes)
 

@@ -224,7 +224,7 @@ def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
         shapes=shapes,
         spent={
             "sample": sampled(answers + curve, look, config.completion),
-            "score": total([_read(scored, shapes), _reread(recipe, config, look, models)]),
+            "score": total([_read(scored, shapes), _reread(recipe, config, look, models), _text(look, models)]),
         },
     )
 
@@ -242,6 +242,12 @@ def _reread(recipe: Recipe, config: EvaluateConfig, look: Look, models: int) -> 
         amounts.append(number and number.times(models * demos.tokens()))
     found = total(amounts)
     return found and Amount(found.number, "about")
+
+
+def _text(look: Look, models: int) -> Amount | None:
+    """Tokens of the held-out documents, which every model reads."""
+    rows = look.text.rows
+    return None if rows is None else Amount(models * rows.number * look.text.tokens(), "about")
 
 
 def rollout_shapes(look: Look, limit: int) -> tuple[Shape, ...]:

@@ -15,6 +15,7 @@ from concordant.pipeline.parts.measuring.best_of_n import measure_best_of_n
 from concordant.pipeline.parts.measuring.demonstrations import held_out_demonstrations, imitated
 from concordant.pipeline.parts.measuring.duels import measure_duels
 from concordant.pipeline.parts.measuring.files import keep
+from concordant.pipeline.parts.measuring.held_out import held_out, read_by
 from concordant.pipeline.parts.measuring.models import answers_of, ideal_answers
 from concordant.pipeline.parts.measuring.pairs import compared_answers, labelled_pairs, rows_of
 from concordant.pipeline.parts.measuring.study import Study
@@ -62,15 +63,17 @@ def measured(study: Study, names: list[str], progress: Progress) -> Record:
     context, start = study.context, study.context.start
     compared = compared_answers(context, study.reference)
     shown = held_out_demonstrations(context, study.reference, study.config.prompts)
-    answers, demonstrations, logprobs = [], [], {}
+    documents = held_out(context, study.reference, study.config.documents)
+    answers, demonstrations, reads, logprobs = [], [], [], {}
     for done, name in enumerate(names, start=1):
         model = study.reference
         if name != start:
             model = load_policy(context.model_path(name)).to(context.machine.device)
         answers += answers_of(study, name, model)
         demonstrations += imitated(study, shown, name, model)
+        reads += read_by(study, documents, name, model)
         if name in (start, "policy"):
             logprobs[name] = study.logprobs(model, rows_of(compared))
         progress.to(done, name)
     answers += ideal_answers(study)
-    return Record(start, answers, labelled_pairs(study, compared, logprobs), demonstrations)
+    return Record(start, answers, labelled_pairs(study, compared, logprobs), demonstrations, reads)

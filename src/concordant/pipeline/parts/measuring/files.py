@@ -8,7 +8,7 @@ from concordant.pipeline.folder import StageFolder, read_jsonl
 
 def keep(record: Record, folder: StageFolder) -> None:
     """Write what was measured, one file for each kind of row, in place of what an earlier attempt wrote."""
-    files = (folder.samples, folder.pairs, folder.demonstrations)
+    files = (folder.samples, folder.pairs, folder.demonstrations, folder.documents)
     for file, rows in zip(files, record.rows(), strict=True):
         file.unlink(missing_ok=True)
         folder.append(file, rows)
@@ -16,5 +16,5 @@ def keep(record: Record, folder: StageFolder) -> None:
 
 def recorded(folder: StageFolder, start: str) -> Record:
     """What `keep` wrote in the folder of a finished stage."""
-    files = (folder.samples, folder.pairs, folder.demonstrations)
+    files = (folder.samples, folder.pairs, folder.demonstrations, folder.documents)
     return Record.from_rows(start, *map(read_jsonl, files))

@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from concordant.core.logprobs import sequence_logprob
-from concordant.data.batches import Example, MicroBatch, Row
+from concordant.data.batches import Row
 from concordant.data.types import Prompt
 from concordant.evaluation.answers import Answer, Drift
 from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.drift import drifts
+from concordant.evaluation.likelihood import likelihoods
 from concordant.evaluation.showing import spread
 from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.sampling import kept_sampler_of
 from concordant.rollout.rollout import Asked, Rollout, Sample
-from concordant.train.objectives.direct import completion_logprobs
-from concordant.train.passes import in_passes
 from concordant.train.rewards import RewardModel
 
 
@@ -87,24 +83,16 @@ class Study:
             name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold, failures
         )
 
-    @torch.inference_mode()
     def logprobs(self, model: Any, rows: Sequence[Row]) -> list[float]:
         """Log-probability of each row's completion at temperature 1, summed over the tokens that count."""
-        found: dict[int, float] = {}
-
-        def read(batch: MicroBatch) -> None:
-            sums = sequence_logprob(completion_logprobs(model, batch), batch.loss_mask_BC)
-            found.update(zip(batch.index_B.tolist(), sums.tolist(), strict=True))
-            self.context.stop.check()
-
-        examples = [Example((row,)) for row in rows]
         with self.context.timed("score") as timer:
             timer.tokens = sum(row.length for row in rows)
-            in_passes(
-                examples,
-                read,
+            found = likelihoods(
+                model,
+                rows,
                 tokens=self.tokens,
                 pad_id=self.context.template.pad_id,
                 machine=self.context.machine,
+                check=self.context.stop.check,
             )
-        return [found[number] for number in range(len(rows))]
+        return [one.logprob for one in found]
