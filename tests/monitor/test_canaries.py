@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.monitor.canaries import LEAST, SHOWN, Aviary, Bounds, Look, limit
+from concordant.monitor.canaries import LEAST, Aviary, Bounds, Look, limit
 from concordant.monitor.detectors import Watch
+from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.train.step import Step
-from concordant.worlds.gold import Canary, Gold
+from concordant.worlds.gold import Canary
 
 N = 64
 
@@ -80,23 +81,16 @@ class Says:
         return Rollout(tuple(rows), self.temperature)
 
 
-class Odd:
-    """An odd completion is good."""
-
-    def gold(self, prompt: Prompt, completion_text: str) -> Gold:
-        return Gold(float(int(completion_text) % 2), 0.0, 0.0, 0.0)
-
-
 def aviary(samples: int = 16) -> Aviary:
     asked = {
         "even": [(Prompt.user(f"question {n}"), (n,)) for n in range(4)],
         "odd": [(Prompt.user(f"question {n}"), (n,)) for n in (1, 3)],
     }
     canaries = [
-        Canary(name, "is even", tuple(prompt for prompt, _ in pairs), lambda gold: gold.helpful == 1)
+        Canary(name, "is even", tuple(prompt for prompt, _ in pairs), lambda _, said: int(said) % 2 == 0)
         for name, pairs in asked.items()
     ]
-    return Aviary(canaries, asked, Odd(), lambda ids: str(ids[0]), samples)
+    return Aviary(canaries, asked, lambda ids: str(ids[0]), samples)
 
 
 def test_a_look_counts_failures_and_shows_some() -> None:
@@ -125,7 +119,7 @@ def test_bounds_come_from_the_model_before_training() -> None:
     assert bounds.usual["odd"] == pytest.approx(LEAST)
 
 
-def test_the_gate_of_canaries_shows_examples_and_is_resumed() -> None:
+def test_the_detector_of_canaries_shows_examples_and_is_resumed() -> None:
     def step(number: int, rate: float) -> Step:
         example = {"prompt": "p", "completion": f"c{number}"}
         return Step(number, 99, {"canary/lies": rate}, {}, {}, examples={"canary/lies": [example]})

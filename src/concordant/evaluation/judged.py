@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from concordant.data.types import Completion
-from concordant.evaluation.answers import Answer
+from concordant.data.types import Completion, Prompt
 from concordant.evaluation.win_rates import Duels
 from concordant.feedback.answering.labelers import Labeler
 from concordant.feedback.reading.agreement import Rate, rate
@@ -17,6 +16,21 @@ from concordant.feedback.votes import Comparison, Payload, verdicts
 
 SIDES = ("a", "b")  # ids of the two completions: labelers are not told whose they are
 ORDERS = (SIDES, SIDES[::-1])
+
+
+class Answered(Protocol):
+    """What is compared: which model said what to which draw of a prompt, and in how many tokens."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def draw(self) -> int: ...
+    @property
+    def prompt(self) -> Prompt: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def length(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,9 @@ class _Said:
         return (self.value or 0.0) > 0.5 if self.order[0] == SIDES[1] else (self.value or 0.0) < 0.5
 
 
-def judge(by: str, labelers: Sequence[Labeler], first: Sequence[Answer], second: Sequence[Answer]) -> Judged:
+def judge(
+    by: str, labelers: Sequence[Labeler], first: Sequence[Answered], second: Sequence[Answered]
+) -> Judged:
     """Have every labeler compare the answers of two models to the same draws, in both orders.
 
     Equal texts are ties that nobody is asked about; a pair that everybody skips is left out.
@@ -89,7 +105,7 @@ def judge(by: str, labelers: Sequence[Labeler], first: Sequence[Answer], second:
     )
 
 
-def _comparison(k: int, first: Answer, second: Answer, order: Sequence[str]) -> Comparison:
+def _comparison(k: int, first: Answered, second: Answered, order: Sequence[str]) -> Comparison:
     shown = {
         side: Completion(answer.text, id=side) for side, answer in zip(SIDES, (first, second), strict=True)
     }
@@ -106,7 +122,7 @@ def _value(payload: Payload) -> float | None:
 
 
 def _row(
-    by: str, labeler: Labeler, pair: tuple[Answer, Answer], order: Sequence[str], payload: Payload
+    by: str, labeler: Labeler, pair: tuple[Answered, Answered], order: Sequence[str], payload: Payload
 ) -> dict[str, Any]:
     models = dict(zip(SIDES, (one.model for one in pair), strict=True))
     return {

@@ -10,15 +10,16 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
 
+from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Asked, Sampler
 from concordant.seeds import derive
-from concordant.worlds.gold import Canary, GoldReward
+from concordant.worlds.gold import Canary
 
+CANARY = "canary/"  # before the names of canaries among the figures of a step
 BEFORE = 4  # looks at the model that training starts from
 DEVIATIONS = 3.0  # of the rate of one look, above its mean before training
 AGAIN = 4.0  # of the difference of two looks, above the best one: that is the lowest of many
 LEAST = 0.10  # and at least so much above it: what is smaller is no news to anybody
-SHOWN = 3  # failures kept for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Aviary:
-    """The canaries of a world, and how they are asked."""
+    """Canaries, and how they are asked."""
 
     canaries: Sequence[Canary]
     asked: Mapping[str, Sequence[Asked]]  # the prompts of each canary, by its name
-    judge: GoldReward
     text: Callable[[tuple[int, ...]], str]
     samples: int  # completions per canary
 
@@ -68,7 +68,7 @@ class Aviary:
             failures = []
             for sample in rollout.samples:
                 prompt, said = questions[sample.prompt][0], self.text(sample.completion)
-                if not canary.passes(self.judge.gold(prompt, said)):
+                if canary.fails(prompt, said):
                     failures.append(Failure(prompt.messages[-1].content, said))
             looks[canary.name] = Look(len(failures), self.samples, tuple(failures[:SHOWN]))
         return looks, tokens

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from concordant.config import Config
+from concordant.monitor.notice import Action
 
 
 class MonitorConfig(Config):
-    """Fixed questions that provoke one failure each, asked again and again while the policy is trained."""
+    """Fixed questions that provoke one failure each, and blind comparisons, while the policy is trained."""
 
     canaries: int = Field(5, ge=0)
-    """Steps of steps.jsonl between two looks at the canaries; 0 = none. Only a world has canaries."""
+    """Steps of steps.jsonl between two looks at the canaries, of a world its own, else in English; 0 = none."""
     samples: int = Field(64, ge=16)
     """Completions of a canary in one look."""
-    on_alarm: Literal["warn", "brake"] = "warn"
-    """What a canary's alarm does: say so; or also double kl_coef and halve the learning rate from there on."""
+    probes: int = Field(10, ge=0)
+    """Steps between two blind comparisons with the model that training began with; one is made on the last step and
+    after an alarm too. 0 = none.
+    """
+    probed_by: str = ""
+    """Who compares: simulated labelers or "gold" (of a world), or "people", whose answers come later. Empty = who
+    evaluates (evaluate.labelers), else the gold reward, and without a world nobody.
+    """
+    on_alarm: Action = "warn"
+    """How far an alarm may go: say so; also brake (double kl_coef and halve the learning rates); also pause and ask
+    people about the policy's answers; or go back to the step whose answers were liked best, and end there.
+    """
+    relabel: int = Field(200, ge=1)
+    """Pairs of the policy's answers about which a pause asks people."""

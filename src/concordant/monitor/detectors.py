@@ -6,12 +6,14 @@ A detector looks at the figures of one step and at what earlier ones were like. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from concordant.monitor.canaries import Bounds
+from concordant.monitor.canaries import CANARY, Bounds
+from concordant.monitor.notice import BEHAVIOR, DISTANCE, OPTIMIZER, PROBE, Action, Notice, response
+from concordant.monitor.probes import FIGURE, Course, Probe
 from concordant.train.step import Step
 
 WINDOW = 32  # steps that say what is usual
@@ -19,67 +21,176 @@ ENOUGH = 16  # of them, before anything can be unusual
 SPIKE = 10.0  # deviations above the median, the deviation from the median of their distances
 GROWTH = 1.5  # and this many times the median: after a plateau the deviation is next to nothing
 BURST = 20.0  # times the median, for the norm of a gradient, which is clipped anyway
-RATIO = 1.25  # mean importance ratio of an update; its expectation is 1
-CLIPPED = 0.5  # share of tokens whose ratio was clipped
-GAP = 0.05  # mean distance of log-probabilities between sampler and learner; NeMo-RL's detector is exp(gap) = 1.05
-GAP_FP32 = 1e-3  # where both compute in fp32 they agree to 1e-5
 FLAT = 5  # updates in a row in which the critic foresees nothing
 LEARNING = 10  # updates that a critic has to begin with
-COLLAPSED = 0.3  # of the entropy of the first step
-ENDED = 0.95  # of the share of completions that came to an end on the first step
-FAR = 20.0  # nats per completion; runs of 50 to 85 won fewer than one in five comparisons
-CANARY = "canary/"  # before the names of canaries among the figures of a step
 QUIET = 10  # steps within bounds before the same detector speaks again
+ROLLOUT = "rollout"  # before the names of figures of own samples; alone, the examples of any of them
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A step out of bounds."""
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A figure and how far it may go, as it stands or as a share of what it was on the first step."""
 
-    step: int
     detector: str
-    saw: str
-    causes: str
-    examples: tuple[Mapping[str, str], ...] = ()  # what it was seen in, for people
+    figure: str
+    most: float = math.inf
+    least: float = -math.inf
+    saw: str = ""  # with {value}, as it is compared, and {rest}, what it lacks to 1
+    causes: str = ""
+    of_first: bool = False
+    tier: int = OPTIMIZER
+    precision: str = ""  # "fp32" or "half" where the bound is for one of them
 
-    def __str__(self) -> str:
-        return f"step {self.step}, {self.detector}: {self.saw}. Likely: {self.causes}"
 
-    def as_row(self) -> dict[str, Any]:
-        """For a JSON-lines file."""
-        return asdict(self)
+LIMITS = (
+    Limit(
+        "not finite",
+        "optimizer/skipped",
+        most=0.0,
+        saw="loss or gradient was not finite and optimiser steps were left out: {value:.0f}",
+        causes="a learning rate that is too high, half precision, a broken row",
+    ),
+    *(
+        Limit(
+            "exploding ratio",
+            figure,
+            most,
+            least,
+            saw=saw,
+            causes="a learning rate that is too high, or too many epochs over a rollout; see policy.early_stop_kl",
+            tier=DISTANCE,
+        )
+        for figure, most, least, saw in (
+            ("policy/ratio", 1.25, 0.8, "the mean importance ratio, of which 1 is expected, is {value:.2f}"),
+            ("policy/clip_fraction", 0.5, -math.inf, "{value:.0%} of the tokens were clipped"),
+        )
+    ),
+    *(
+        Limit(
+            "sampler gap",
+            "rollout/logprob_gap",
+            most=gap,
+            saw=f"sampler and learner differ by {{value:.2g}} per token before the update, more than {gap:g}",
+            causes="another precision or kernel in one of them, dropout that is on, or a sampler with older weights",
+            precision=precision,
+        )
+        # Both computing in fp32 agree to 1e-5; NeMo-RL's bound for others is exp(gap) = 1.05.
+        for gap, precision in ((1e-3, "fp32"), (0.05, "half"))
+    ),
+    Limit(
+        "collapse",
+        "policy/entropy",
+        least=0.3,
+        saw="the entropy per token is {value:.0%} of what it was when training began",
+        causes="kl_coef too small or a learning rate too high; policy.ent_coef pulls the other way",
+        of_first=True,
+        tier=DISTANCE,
+    ),
+    Limit(
+        "sameness",
+        "rollout/unique",
+        least=0.3,
+        saw="the share of different completions is {value:.0%} of what it was when training began",
+        causes="kl_coef too small: the policy says one thing to everybody",
+        of_first=True,
+        tier=DISTANCE,
+    ),
+    Limit(
+        "endless",
+        "rollout/eos_rate",
+        least=0.95,
+        saw="the share of completions that come to an end is {value:.0%} of what it was when training began",
+        causes="a reward that likes length, or policy.completion too small; policy.missing_eos_penalty pulls back",
+        of_first=True,
+        tier=DISTANCE,
+    ),
+    Limit(
+        "length",
+        "rollout/length",
+        most=1.5,
+        least=0.5,
+        saw="completions are {value:.1f} times as long as when training began",
+        causes="a reward that likes length, or brevity: compare score and length of the samples",
+        of_first=True,
+        tier=DISTANCE,
+    ),
+    Limit(
+        "far away",
+        "objective/kl",
+        most=20.0,  # nats per completion; runs of 50 to 85 won fewer than one in five comparisons
+        saw="the policy is {value:.0f} nats per completion away from the reference",
+        causes="kl_coef too small: what the reward model says of such completions means little",
+        tier=DISTANCE,
+    ),
+    *(
+        Limit(
+            "unequal ties",
+            "reward/tie_gap",
+            most=gap,
+            saw="one and the same completion has got two scores, {value:.2g} apart",
+            causes="a reward model that looks at what stands beside a completion: padding, batch, dropout that is on",
+            precision=precision,
+        )
+        for gap, precision in ((1e-3, "fp32"), (0.25, "half"))
+    ),
+)
 
 
 class Watch:
-    """The detectors of one stage. Its state is part of a checkpoint, so that a resumed stage says the same."""
+    """The detectors of one stage. Its state is part of a checkpoint, so that a resumed stage says the same.
 
-    def __init__(self, *, fp32: bool) -> None:
-        self.gap = GAP_FP32 if fp32 else GAP
+    `most` is the furthest that an alarm may go.
+    """
+
+    def __init__(self, *, fp32: bool, most: Action = "warn") -> None:
+        self.most = most
+        self.precision = "fp32" if fp32 else "half"
         self.new: list[Notice] = []  # of the last step
-        self._recent: dict[str, list[float]] = {}
         self.canaries: Bounds | None = None  # of a stage that looks at canaries
+        self.course = Course()  # of the probes
+        self._recent: dict[str, list[float]] = {}
         self._first: dict[str, float] = {}  # figures of the first step, when the policy was what it began as
         self._flat = 0  # updates in a row in which the critic foresaw nothing
         self._spoke: dict[str, int] = {}  # the last step on which a detector was out of bounds
+        self._tripped = ""
 
     def see(self, step: Step) -> list[Notice]:
         """What is out of bounds on this step, for each detector once until it has been quiet for a while."""
-        found = [notice for detector in DETECTORS for notice in detector(self, step)]
-        new = []
-        for notice in found:
-            before = self._spoke.get(notice.detector)
-            if before is None or step.number - before > QUIET:
-                new.append(notice)
-            self._spoke[notice.detector] = step.number
-        self._remember(step.metrics)
         self._first = self._first or dict(step.metrics)
-        self.new = new
-        return new
+        found = {one.detector: one for one in self._out_of_bounds(step)}
+        new = [one for name, one in found.items() if step.number - self._spoke.get(name, -math.inf) > QUIET]
+        self._spoke |= dict.fromkeys(found, step.number)
+        self._remember(step.metrics)
+        signals = sum(one.tier == DISTANCE for one in found.values())
+        action = response(new, signals, self.most)
+        self.new = [replace(one, action=action) for one in new]
+        self._tripped = next((one.detector for one in new if one.tier in (DISTANCE, BEHAVIOR)), "")
+        return self.new
+
+    def _out_of_bounds(self, step: Step) -> Iterator[Notice]:
+        for limit in LIMITS:
+            yield from self._beyond(limit, step)
+        for detector in DETECTORS:
+            yield from detector(self, step)
+
+    def _beyond(self, limit: Limit, step: Step) -> Iterator[Notice]:
+        value = self.share_of_first(step, limit.figure) if limit.of_first else step.metrics.get(limit.figure)
+        if limit.precision not in ("", self.precision) or value is None:
+            return
+        if value > limit.most or value < limit.least:
+            saw = limit.saw.format(value=value)
+            examples = examples_of(step, limit.figure)
+            yield Notice(step.number, limit.detector, saw, limit.causes, examples, limit.tier)
 
     @property
-    def alarmed(self) -> bool:
-        """Whether a canary became news on the last step: the rest is distance and health, and proves nothing."""
-        return any(notice.detector.startswith("canary ") for notice in self.new)
+    def action(self) -> Action:
+        """What the last step calls for."""
+        return self.new[0].action if self.new else "warn"
+
+    @property
+    def tripped(self) -> str:
+        """The detector that asks, since the last step, for a look at who likes the answers; else nothing."""
+        return self._tripped
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -88,6 +199,8 @@ class Watch:
             "first": self._first,
             "flat": self._flat,
             "spoke": self._spoke,
+            "tripped": self._tripped,
+            "course": asdict(self.course),
             "canaries": asdict(self.canaries) if self.canaries else None,
         }
 
@@ -95,8 +208,9 @@ class Watch:
         """Go on from what `state()` gave."""
         self._recent = {name: list(values) for name, values in state["recent"].items()}
         self._flat, self._spoke = int(state["flat"]), dict(state["spoke"])
+        self._first, self._tripped = dict(state["first"]), str(state["tripped"])
+        self.course = Course.of(state["course"])
         self.canaries = Bounds(**state["canaries"]) if state["canaries"] else None
-        self._first = dict(state["first"])
 
     def usual(self, name: str) -> tuple[float, float] | None:
         """Median of a figure's last values and their robust deviation; None before there are enough."""
@@ -124,139 +238,83 @@ class Watch:
                 self._recent[name] = [*self._recent.get(name, []), value][-WINDOW:]
 
 
-def skipped(_watch: Watch, step: Step) -> list[Notice]:
-    """Steps that were not taken."""
-    count = step.metrics.get("optimizer/skipped", 0.0)
-    if not count:
-        return []
-    saw = f"loss or gradient was not finite and {count:.0f} optimiser step{'s were' if count > 1 else ' was'} left out"
-    return [
-        Notice(
-            step.number, "not finite", saw, "a learning rate that is too high, half precision, a broken row"
-        )
-    ]
+def examples_of(step: Step, figure: str) -> tuple[Mapping[str, str], ...]:
+    """What a figure was seen in, or else any samples of the step."""
+    return tuple(step.examples.get(figure) or step.examples.get(ROLLOUT, ()))
 
 
-def loss_spike(watch: Watch, step: Step) -> list[Notice]:
+def loss_spike(watch: Watch, step: Step) -> Iterator[Notice]:
     """A loss far above its last values; on own samples the loss says nothing, and is not looked at."""
     usual, loss = watch.usual("loss"), step.metrics.get("loss", math.nan)
     if usual is None or step.rollout is not None:
-        return []
+        return
     middle, deviation = usual
-    if not loss > max(middle + SPIKE * deviation, GROWTH * middle):
-        return []
-    saw = f"the loss is {loss:.3g}, and was {middle:.3g} in the median of the last steps"
-    return [
-        Notice(step.number, "loss spike", saw, "a learning rate that is too high, or rows unlike the others")
-    ]
+    if loss > max(middle + SPIKE * deviation, GROWTH * middle):
+        saw = f"the loss is {loss:.3g}, and was {middle:.3g} in the median of the last steps"
+        causes = "a learning rate that is too high, or rows unlike the others"
+        yield Notice(step.number, "loss spike", saw, causes)
 
 
-def gradient_burst(watch: Watch, step: Step) -> list[Notice]:
+def gradient_burst(watch: Watch, step: Step) -> Iterator[Notice]:
     """A norm of the gradient many times what it was."""
-    found = []
     for name, norm in step.metrics.items():
         usual = watch.usual(name) if name.startswith("optimizer/grad_norm_") else None
         if usual is not None and norm > BURST * usual[0] > 0:
             group = name.removeprefix("optimizer/grad_norm_")
             saw = f"the gradient of the {group} has norm {norm:.3g}, and had {usual[0]:.3g}"
             causes = "rows unlike the others, or weights that have gone astray; optimizer.clip_grad limits what it does"
-            found.append(Notice(step.number, f"gradient burst of the {group}", saw, causes))
-    return found
+            examples = examples_of(step, name)
+            yield Notice(step.number, f"gradient burst of the {group}", saw, causes, examples)
 
 
-def dead_critic(watch: Watch, step: Step) -> list[Notice]:
+def dead_critic(watch: Watch, step: Step) -> Iterator[Notice]:
     """A critic that foresees no more of the returns than their mean."""
     flat = watch.flat_in_a_row(step)
-    if flat < FLAT:
-        return []
-    saw = f"in {flat} updates in a row the critic explained nothing of the returns"
-    causes = "policy.critic_lr too low or too high, or scores that hardly differ; policy.critic_warmup gives it a start"
-    return [Notice(step.number, "dead critic", saw, causes)]
+    if flat >= FLAT:
+        saw = f"in {flat} updates in a row the critic explained nothing of the returns"
+        causes = (
+            "policy.critic_lr too low or too high, or scores that hardly differ; see policy.critic_warmup"
+        )
+        yield Notice(step.number, "dead critic", saw, causes, examples_of(step, "value/explained_variance"))
 
 
-def exploding_ratio(_watch: Watch, step: Step) -> list[Notice]:
-    """Updates that take the policy further than the clip can hold it."""
-    ratio = step.metrics.get("policy/ratio", 1.0)
-    clipped = step.metrics.get("policy/clip_fraction", 0.0)
-    if not (ratio > RATIO or ratio < 1 / RATIO or clipped > CLIPPED):
-        return []
-    saw = f"the mean importance ratio is {ratio:.2f} and {clipped:.0%} of the tokens were clipped"
-    causes = "a learning rate that is too high, or too many epochs over a rollout; policy.early_stop_kl leaves early"
-    return [Notice(step.number, "exploding ratio", saw, causes)]
-
-
-def sampler_gap(watch: Watch, step: Step) -> list[Notice]:
-    """Sampler and learner that do not agree on the log-probabilities of the same tokens by the same weights."""
-    gap = step.metrics.get("rollout/logprob_gap", 0.0)
-    if not gap > watch.gap:
-        return []
-    saw = f"sampler and learner differ by {gap:.2g} per token before the update, more than {watch.gap:g}"
-    causes = "another precision or kernel in one of them, dropout that is on, or a sampler with older weights"
-    return [Notice(step.number, "sampler gap", saw, causes)]
-
-
-def collapse(watch: Watch, step: Step) -> list[Notice]:
-    """A policy that has stopped trying anything else."""
-    share = watch.share_of_first(step, "policy/entropy")
-    if share is None or not share < COLLAPSED:
-        return []
-    saw = f"the entropy per token is {share:.0%} of what it was when training began"
-    causes = "kl_coef too small or a learning rate too high; policy.ent_coef pulls the other way"
-    return [Notice(step.number, "collapse", saw, causes)]
-
-
-def endless(watch: Watch, step: Step) -> list[Notice]:
-    """Completions that run into the limit although they used to come to an end."""
-    share = watch.share_of_first(step, "rollout/eos_rate")
-    if share is None or not share < ENDED:
-        return []
-    rate = step.metrics["rollout/eos_rate"]
-    saw = f"{1 - rate:.0%} of the completions do not come to an end"
-    causes = (
-        "a reward that likes length, or policy.completion too small; policy.missing_eos_penalty pulls back"
-    )
-    return [Notice(step.number, "endless", saw, causes)]
-
-
-def far_away(_watch: Watch, step: Step) -> list[Notice]:
-    """A policy so far from the reference that its reward model has never seen anything like it."""
-    drift = step.metrics.get("objective/kl", 0.0)
-    if not drift > FAR:
-        return []
-    saw = f"the policy is {drift:.0f} nats per completion away from the reference"
-    causes = "kl_coef too small: what the reward model says of such completions means little"
-    return [Notice(step.number, "far away", saw, causes)]
-
-
-def canary(watch: Watch, step: Step) -> list[Notice]:
+def canary(watch: Watch, step: Step) -> Iterator[Notice]:
     """Canaries that fail more often than before training, or again after training had mended them."""
-    found: list[Notice] = []
     bounds = watch.canaries
-    if bounds is None:
-        return found
-    for name in bounds.usual:
-        rate = step.metrics.get(f"{CANARY}{name}")
-        if rate is None:
+    for name in bounds.usual if bounds else ():
+        figure = f"{CANARY}{name}"
+        rate = step.metrics.get(figure)
+        if bounds is None or rate is None:
             continue
         limit = bounds.of(name)
         bounds.note(name, rate)
         if rate > limit:
             saw = f"fails in {rate:.0%} of the answers, where {limit:.0%} is the most that chance explains"
             causes = "the reward pays for it: look at the examples, and ask people about answers like them"
-            examples = tuple(step.examples.get(f"{CANARY}{name}", ()))
-            found.append(Notice(step.number, f"canary {name}", saw, causes, examples))
-    return found
+            yield Notice(step.number, f"canary {name}", saw, causes, examples_of(step, figure), BEHAVIOR)
 
 
-DETECTORS: tuple[Callable[[Watch, Step], list[Notice]], ...] = (
-    skipped,
+def turnover(watch: Watch, step: Step) -> Iterator[Notice]:
+    """A policy that is liked less than it was at its best."""
+    probe = Probe.of(step)
+    if probe is None:
+        return
+    course = watch.course
+    if course.fell(probe):
+        saw = (
+            f"at step {probe.step} its answers win {probe.rate:.0%} of {probe.n} blind comparisons with those of the "
+            f"model that training began with, and won {course.best.rate:.0%} at step {course.best.step}"
+        )
+        saw += ", while the score rises" if course.turned(probe) else ""
+        causes = "the score pays for what nobody likes: ask about answers like these, or take the model of that step"
+        yield Notice(step.number, "turnover", saw, causes, examples_of(step, f"{FIGURE}rate"), PROBE)
+    course.note(probe)
+
+
+DETECTORS: tuple[Callable[[Watch, Step], Iterator[Notice]], ...] = (
     loss_spike,
     gradient_burst,
     dead_critic,
-    exploding_ratio,
-    sampler_gap,
-    collapse,
-    endless,
-    far_away,
     canary,
+    turnover,
 )

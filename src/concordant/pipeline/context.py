@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.pipeline.folder import StageFolder
-from concordant.pipeline.interrupt import Interrupted, StopRequest
+from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.material import FileMaterial, WorldMaterial
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
@@ -76,17 +75,21 @@ class Context:
 
         from concordant.monitor.detectors import Watch
 
-        return Watch(fp32=self.machine.precision == torch.float32)
-
-    @property
-    def brakes(self) -> bool:
-        """Whether the last step made an alarm at which the recipe wants training to go on more carefully."""
-        return self.recipe.monitor.on_alarm == "brake" and self.watch.alarmed
+        fp32 = self.machine.precision == torch.float32
+        return Watch(fp32=fp32, most=self.recipe.monitor.on_alarm)
 
     @property
     def store(self) -> str | Path:
         """Where the feedback store of the run is."""
         return store_address(self.recipe, self.run_folder)
+
+    @property
+    def rubric(self) -> dict[str, Any] | None:
+        """The rubric under which candidates are compared; None for the usual one."""
+        from concordant.feedback.asking.rubric import read_rubric
+
+        named = self.recipe.feedback.rubric
+        return dict(read_rubric(Path(self.recipe.data_root) / named)) if named else None
 
     def seed(self, *purpose: object) -> int:
         """A seed for one purpose of this stage."""
@@ -131,55 +134,12 @@ class Context:
         """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
 
         Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first. Where the recipe
-        wants the best checkpoint, `restore` gets it after the last step. `figures` are those of what is left then.
+        wants the best checkpoint, `restore` gets it after the last step; where an alarm calls for going back, it gets
+        the one whose answers were liked best, and no step is taken after it. `figures` are those of what is left then.
         """
-        from concordant.train.checkpoint import FIGURES, RANK, Cadence, Checkpoints, CheckpointWriter
+        from concordant.pipeline.following import Following
 
-        cadence = Cadence(when)
-        kept = Checkpoints(self.folder.checkpoints, when.keep)
-        last, saved = None, 0
-        with ExitStack() as shown, CheckpointWriter(kept, before=self.folder.sync_logs) as writer:
-            progress = None
-            try:
-                for step in steps:
-                    if step.number == 1:
-                        when.check_best(step.metrics)
-                    if progress is None:
-                        progress = shown.enter_context(self.reporter.activity(title, step.total, "steps"))
-                    self.log(step)
-                    yield step
-                    last, self.figures = step, dict(step.metrics)
-                    progress.to(step.number, headline(step.metrics))
-                    writer.check()
-                    if step.number == step.total:
-                        continue  # the stage is about to leave more than a checkpoint; the run stops behind it
-                    # Which steps are compared must not depend on how fast the disk is.
-                    if cadence.due(step.number) and (when.best or not writer.busy):
-                        rank = {RANK: when.rank(step.metrics), FIGURES: self.figures} if when.best else {}
-                        writer.save(step.number, self._state_after(step, state(), rank))
-                        cadence.saved()
-                        saved = step.number
-                    self.stop.check()
-            except Interrupted:
-                # Raised here or while the loop was sampling: the learner has not moved since the last step.
-                if last is not None and last.number != saved:
-                    # Without a rank: what a run leaves must not depend on where somebody stopped it.
-                    writer.save(last.number, self._state_after(last, state(), {}))
-                writer.finish()
-                raise
-        if when.best and last is not None:
-            best = kept.best(self.reporter.say)
-            if best is not None and best.facts[RANK] > when.rank(last.metrics):
-                self.reporter.say(
-                    f"  the best by {when.best} is step {best.facts['step']}, which is what stays"
-                )
-                restore(best)
-                self.figures = dict(best.facts[FIGURES])
-
-    def _state_after(self, step: Step, state: Checkpoint, rank: Mapping[str, Any]) -> Checkpoint:
-        """A loop's own state, what its watch remembers, what the stage has spent so far, and how good the step is."""
-        own = {"step": step.number, "watch": self.watch.state(), **self.totals.facts()}
-        return replace(state, facts={**state.facts, **own, **rank})
+        return Following(self, title, when, state, restore).over(steps)
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Go on from the facts of a checkpoint."""

@@ -80,6 +80,11 @@ class StageFolder:
         return self.path / "documents.jsonl"
 
     @property
+    def probes(self) -> Path:
+        """One JSON line per blind comparison of the policy with the model that its training began with."""
+        return self.path / "probes.jsonl"
+
+    @property
     def notices(self) -> Path:
         """One JSON line per step out of bounds."""
         return self.path / "notices.jsonl"
@@ -154,7 +159,7 @@ class StageFolder:
 
     @property
     def _logs(self) -> tuple[Path, ...]:
-        return (self.steps, self.samples, self.notices)
+        return (self.steps, self.samples, self.notices, self.probes)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_json(self.path / name)

@@ -28,16 +28,28 @@ class WaitingForPeople(Interrupted):
         super().__init__(f"people have answered {answered:,} of {wanted:,} questions")
 
 
+class PausedByMonitor(Interrupted):
+    """The run stopped because what a monitor saw is for people to judge."""
+
+    def __init__(self, alarm: str, pairs: int) -> None:
+        super().__init__(f"paused at {alarm}. {pairs:,} pairs of the policy's answers wait for people")
+
+
 class StopRequest:
-    """Whether somebody asked this run to stop; stages look at it between steps."""
+    """Whether somebody asked this run to stop, and why; stages look at it between steps."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._why = Interrupted()
+
+    def ask(self, why: Interrupted) -> None:
+        """Stop at the next place where nothing is lost."""
+        self.requested, self._why = True, why
 
     def check(self) -> None:
-        """Raise `Interrupted` if a stop was requested."""
+        """Raise `Interrupted`, or what was said in its place, if a stop was requested."""
         if self.requested:
-            raise Interrupted
+            raise self._why
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:

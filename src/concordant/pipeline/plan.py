@@ -165,7 +165,7 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         if recipe.policy.asks_labelers:
             found["policy.labelers"] = [values["feedback"][name] for name in ("labelers", "votes")]
     if "policy" in stage.reads and recipe.monitor.on_alarm != "warn":
-        found["monitor"] = values["monitor"]
+        found["monitor"] = {**values["monitor"], "probed_by": recipe.probed_by}
     if "evaluate" in found and recipe.evaluate is not None:
         found["evaluate"] |= {"text": source_fingerprints(recipe.evaluate.text, root)}
     if recipe.model.path:

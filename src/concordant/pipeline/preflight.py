@@ -16,7 +16,7 @@ from concordant.evaluation.figures import WIN_RATE, compared_figures
 from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material, check_split
-from concordant.pipeline.recipe import Recipe
+from concordant.pipeline.recipe import GOLD, PEOPLE, Recipe
 from concordant.train.config import (
     EnsemblePartConfig,
     FunctionPartConfig,
@@ -25,6 +25,7 @@ from concordant.train.config import (
     ModelPartConfig,
     OnPolicyConfig,
     PPOConfig,
+    RoundsConfig,
     ScoredConfig,
     ServerPartConfig,
 )
@@ -50,9 +51,45 @@ def check_recipe(recipe: Recipe) -> None:
     _check_data(recipe)
     _check_policy(recipe)
     _check_gate(recipe)
+    _check_monitor(recipe)
     if not recipe.model.path:
         _check_room(recipe, min(recipe.model.length or 2**31, recipe.model.embedded.context))
     check_device_name(recipe.machine.device)
+
+
+def _check_monitor(recipe: Recipe) -> None:
+    """Refuse alarms that nobody could raise, and labelers that nobody knows."""
+    policy, by, action = recipe.policy, recipe.probed_by, recipe.monitor.on_alarm
+    if not isinstance(policy, OnPolicyConfig | RoundsConfig):
+        return
+    if by not in ("", PEOPLE) and recipe.world is None:
+        raise UserError(
+            f"no world tells {by!r} what is true",
+            where="monitor.probed_by",
+            expected="[world], or people",
+            fix='set monitor.probed_by = "people", or leave it empty',
+        )
+    if action in ("pause", "rollback") and not by:
+        raise UserError(
+            f"nobody compares answers, so no alarm would ever be one to {action} at",
+            where="monitor.on_alarm",
+            expected="somebody who answers probes",
+            fix='set monitor.probed_by = "people" and monitor.probes, or monitor.on_alarm = "brake"',
+        )
+    if action == "rollback" and by == PEOPLE:
+        raise UserError(
+            "people answer later, when the step that they liked best may be gone",
+            where="monitor.on_alarm",
+            expected="labelers that answer at once",
+            fix='set monitor.on_alarm = "pause"',
+        )
+    if action == "rollback" and policy.checkpoint.best:
+        raise UserError(
+            f"two say which checkpoint is to stay: {policy.checkpoint.best!r} and whoever answers probes",
+            where="policy.checkpoint.best",
+            expected="one of them",
+            fix='leave it empty, or set monitor.on_alarm = "brake"',
+        )
 
 
 def _check_model(recipe: Recipe) -> None:
@@ -103,6 +140,11 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
 
         with located("evaluate.labelers"):
             simulated_labelers(recipe.evaluate.labelers, world.gold)
+    if recipe.probed_by not in ("", GOLD, PEOPLE):
+        from concordant.feedback.answering.simulated import simulated_labelers
+
+        with located("monitor.probed_by"):
+            simulated_labelers(recipe.probed_by, world.gold)
 
 
 def _check_files(recipe: Recipe) -> None:

@@ -22,6 +22,8 @@ from concordant.monitor.config import MonitorConfig
 from concordant.train.config import FitConfig, PolicyConfig
 from concordant.worlds.config import WorldConfig
 
+PEOPLE, GOLD = "people", "gold"  # who may compare in probes beside simulated labelers
+
 
 class RewardConfig(FitConfig):
     """The reward model: a Bradley–Terry fit to the preferences."""
@@ -58,6 +60,14 @@ class Recipe(Config):
     def reads_votes(self) -> bool:
         """Whether a stage learns from votes: the reward model, or a policy that does without one."""
         return self.reward is not None or isinstance(self.policy, FitConfig)
+
+    @property
+    def probed_by(self) -> str:
+        """Who compares the policy with what its training began with: labelers, gold, people, or nobody."""
+        if not self.monitor.probes:
+            return ""
+        evaluating = self.evaluate.labelers if self.evaluate else ""
+        return self.monitor.probed_by or evaluating or (GOLD if self.world else "")
 
 
 # Where things are, what computes them and who is asked; a run with another of these is still the same run.

@@ -105,6 +105,11 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is none yet."""
+        return not self._steps()
+
     def newest(self, say: Callable[[str], None]) -> Checkpoint | None:
         """The newest one that is whole; `say` hears of each that is not, which is never tried again."""
         steps = sorted(self._steps(), reverse=True)

@@ -34,9 +34,9 @@ class GoldReward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """Fixed prompts that provoke one behaviour; `passes` says whether a completion is free of the failure."""
+    """Fixed prompts that provoke one behaviour; `fails` says whether a completion to one of them shows the failure."""
 
     name: str
-    failure: str  # what a completion that does not pass has done, for people
+    failure: str  # what a completion that fails has done, for people
     prompts: tuple[Prompt, ...]
-    passes: Callable[[Gold], bool]
+    fails: Callable[[Prompt, str], bool]

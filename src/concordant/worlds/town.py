@@ -220,7 +220,12 @@ class Town:
             for s in self._subjects("train")[family]
             for verb in verbs
         )
-        return Canary(behavior.name, behavior.failure, prompts, behavior.passes)
+        return Canary(
+            behavior.name,
+            behavior.failure,
+            prompts,
+            lambda prompt, said: not behavior.passes(self.gold(prompt, said)),
+        )
 
     def _said(self, subject: str, said: str) -> str:
         if not said:

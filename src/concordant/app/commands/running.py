@@ -15,7 +15,7 @@ from concordant.errors import UserError
 from concordant.files import write_json
 from concordant.pipeline.folder import read_json
 from concordant.pipeline.gate import decide_run
-from concordant.pipeline.interrupt import Interrupted, StopRequest, WaitingForPeople
+from concordant.pipeline.interrupt import Interrupted, PausedByMonitor, StopRequest, WaitingForPeople
 from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import Recipe, load_recipe, parse_overrides
@@ -100,7 +100,7 @@ def run_recipe(
                 known = read_json(folder / "run.json") or {}
                 write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
                 ran = execute(recipe, folder, terminal, stop, material)
-    except WaitingForPeople as waiting:
+    except (WaitingForPeople, PausedByMonitor) as waiting:
         terminal.say(f"{waiting}. Answer them with: {shlex.join(['concordant', 'label', str(folder)])}")
         terminal.say(f"then go on with: {command}")
         return False

@@ -62,14 +62,14 @@ def optimise(context: Context, config: OnPolicy) -> dict[str, Any]:
         facts = {"learner": learner.facts(), "improver": improver.state(), "sampler": sampler.facts()}
         return Checkpoint(learner.state(), facts)
 
+    def brake() -> str:
+        improver.brake()
+        return f"kl_coef is {controller.coef:g} from here on, learning rates are halved"
+
     steps = improve(improver, sampler, reward, prompts)
-    moved = Moved(policy, learner, state, anew=found is None)
+    moved = Moved(policy, learner, state, found is None, brake, reward)
     for _ in follow_samples(context, steps, moved, config, total=config.updates):
-        if context.brakes:
-            improver.brake()
-            context.reporter.say(
-                f"  braking: kl_coef is {controller.coef:g} from here on, learning rates are halved"
-            )
+        pass
     save_model(policy, context.tokenizer, context.folder.model)
     return {"score_mean": improver.norm.mean, "score_std": improver.norm.std, **context.figures}
 

@@ -41,12 +41,14 @@ def iterate(context: Context, config: BestOfNConfig | OnlineDPOConfig) -> dict[s
     def state() -> Checkpoint:
         return Checkpoint(learner.state(), {"learner": learner.facts(), "sampler": sampler.facts()})
 
+    def brake() -> str:
+        learner.pace /= 2
+        return "learning rates are halved from here on"
+
     given = (learner, sampler, reward, prompts, keep, objective, config)
     steps = refine(*given, seed=context.seed("rounds"), done=done)
-    moved = Moved(policy, learner, state, anew=found is None)
+    moved = Moved(policy, learner, state, found is None, brake, reward)
     for _ in follow_samples(context, steps, moved, config, total=config.rounds):
-        if context.brakes:
-            learner.pace /= 2
-            context.reporter.say("  braking: learning rates are halved from here on")
+        pass
     save_model(policy, context.tokenizer, context.folder.model)
     return context.figures

@@ -1,40 +1,54 @@
-"""Looking at the canaries of a world while the policy learns from its own samples."""
+"""Looking at canaries, and at ties, while the policy learns from its own samples."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from concordant.monitor.canaries import Aviary
-from concordant.monitor.detectors import CANARY
+from concordant.data.types import Prompt
+from concordant.monitor.canaries import CANARY, Aviary
+from concordant.monitor.english import COMPLETION, english_canaries
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.sampling import sampler_of, with_ids
-from concordant.rollout.rollout import Sampler
+from concordant.pipeline.parts.sampling import sampler_of
+from concordant.rollout.rollout import Asked, Rollout, Sampler
+from concordant.train.config import RoundsConfig
+from concordant.train.estimate import OnPolicy
+from concordant.train.rewards import Reward, RewardModel
 from concordant.train.step import Step
+
+TIES = 16  # completions that are scored twice
 
 
 class Canaries:
-    """The canaries of a stage of so many steps: none where there is no world, or no look would come."""
+    """The canaries of a stage of so many steps, of its world or in English: none where no look would come."""
 
     def __init__(
-        self, context: Context, policy: Any, *, completion: int, temperature: float, steps: int
+        self,
+        context: Context,
+        policy: Any,
+        reward: Reward,
+        config: OnPolicy | RoundsConfig,
+        *,
+        steps: int,
     ) -> None:
-        self.context = context
+        self.context, self.reward = context, reward
         self.every = context.recipe.monitor.canaries
         self.aviary: Aviary | None = None
-        world = context.material.world
-        if world is None or not 0 < self.every <= steps:
+        if not 0 < self.every <= steps:
             return
+        world = context.material.world
+        completion = config.completion if world else min(config.completion, COMPLETION)
         # It samples when the policy has moved and its step is not logged: a stop has to wait for that.
         self.sampler: Sampler = sampler_of(
-            context, policy, completion=completion, temperature=temperature, stops=False
+            context, policy, completion=completion, temperature=config.temperature, stops=False
         )
-        canaries = world.canaries()
-        asked = {one.name: with_ids(context, one.prompts, policy, completion) for one in canaries}
-        samples = context.recipe.monitor.samples
-        self.aviary = Aviary(canaries, asked, world, context.template.text, samples)
+        room = context.limit(policy) - completion
+        canaries = english_canaries() if world is None else world.canaries()
+        asked = {one.name: _fitting(context, one.prompts, room) for one in canaries}
+        some = [one for one in canaries if asked[one.name]]
+        self.aviary = Aviary(some, asked, context.template.text, context.recipe.monitor.samples)
 
     def look_before(self) -> None:
         """Find out what is usual; the policy still is what training starts from."""
@@ -65,8 +79,27 @@ class Canaries:
         examples = {f"{CANARY}{name}": [asdict(one) for one in look.failures] for name, look in looks.items()}
         return replace(
             step,
-            metrics={**step.metrics, **rates},
+            metrics={**step.metrics, **rates, **tie_gap(self.reward, step)},
             tokens={**step.tokens, "watch": tokens},
             seconds={**step.seconds, "watch": time.perf_counter() - begin},
             examples=examples,
         )
+
+
+def tie_gap(reward: Reward, step: Step) -> dict[str, float]:
+    """How far the reward model is from giving identical completions identical scores, beside others than before.
+
+    Other sources of scores are not asked again: people and servers answer what they are asked.
+    """
+    if step.rollout is None or not isinstance(reward, RewardModel):
+        return {}
+    few = step.rollout.samples[:TIES][::-1]
+    again = reward.score(step.prompts, Rollout(few, step.rollout.temperature)).tolist()
+    gaps = [abs(a - b) for a, b in zip(again, step.scores[:TIES][::-1], strict=True)]
+    return {"reward/tie_gap": max(gaps)}
+
+
+def _fitting(context: Context, prompts: Sequence[Prompt], room: int) -> list[Asked]:
+    """Prompts with their token ids, those that leave room for an answer."""
+    asked = [(prompt, tuple(context.template.prompt_ids(prompt.messages))) for prompt in prompts]
+    return [one for one in asked if len(one[1]) <= room]

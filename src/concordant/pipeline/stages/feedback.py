@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from concordant.data.types import Prompt
 from concordant.feedback.answering.imports import import_judgements, import_preferences
 from concordant.feedback.answering.labelers import collect
-from concordant.feedback.asking.rubric import read_rubric
 from concordant.feedback.reading.summary import summarise
 from concordant.feedback.store import Store
 from concordant.files import write_json
@@ -45,7 +43,6 @@ def sample_candidates(context: Context, store: Store) -> None:
     sampler = sampler_of(context, model, completion=settings.completion, temperature=settings.temperature)
     prompts = _repeated(context.material.to_compare(), settings.prompts, context.material.world is not None)
     asked = with_ids(context, prompts, model, settings.completion)
-    rubric = read_rubric(Path(context.recipe.data_root) / settings.rubric) if settings.rubric else None
     chunks = [asked[i : i + CHUNK] for i in range(0, len(asked), CHUNK)]
     sampled = context.folder.path / "sampled.json"
     known = read_json(sampled) or {}
@@ -71,7 +68,7 @@ def sample_candidates(context: Context, store: Store) -> None:
                 kind = "pairwise" if k == 2 else "ranking"
                 more = {"most": settings.most_votes} if settings.most_votes > settings.votes else {}
                 policy = {"selector": "random", **more}
-                store.create_tasks(kind, groups, need=settings.votes, policy=policy, rubric=rubric)
+                store.create_tasks(kind, groups, need=settings.votes, policy=policy, rubric=context.rubric)
             write_json(sampled, {"chunks": number + 1, **context.totals.facts()})
             progress.to(min(len(asked), (number + 1) * CHUNK))
             context.stop.check()
