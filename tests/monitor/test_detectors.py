@@ -145,3 +145,27 @@ def test_a_resumed_watch_says_the_same() -> None:
     assert seen == whole
     assert len(whole) == 2
     assert all(len(values) <= WINDOW for values in second.state()["recent"].values())
+
+
+@pytest.mark.parametrize(
+    ("figure", "first", "fine", "beyond", "detector"),
+    [
+        ("rollout/unique", 0.8, 0.3, 0.2, "sameness"),
+        ("rollout/zero_variance", 0.1, 0.5, 0.6, "nothing to tell"),
+        ("policy/chosen_change", 0.0, -0.9, -1.1, "displacement"),
+        ("rollout/length", 10.0, 14.0, 16.0, "length"),
+        ("rollout/length", 10.0, 6.0, 4.0, "length"),
+        ("reward/tie_gap", 0.0, 1e-4, 1e-2, "unequal ties"),
+    ],
+)
+def test_a_figure_beyond_its_limit(
+    figure: str, first: float, fine: float, beyond: float, detector: str
+) -> None:
+    def at(number: int, value: float) -> Step:
+        return Step(number, 1000, {figure: value}, {}, {})
+
+    assert watched(at(1, first), at(2, fine)) == []
+    (notice,) = watched(at(1, first), at(2, beyond))
+    assert (notice.step, notice.detector) == (2, detector)
+    assert notice.saw
+    assert notice.causes

@@ -96,6 +96,21 @@ LIMITS = (
         tier=DISTANCE,
     ),
     Limit(
+        "nothing to tell",
+        "rollout/zero_variance",
+        most=0.5,
+        saw="in {value:.0%} of the groups all completions have the same score",
+        causes="questions that are too easy or too hard, or a policy that says one thing; see policy.dynamic_sampling",
+        tier=DISTANCE,
+    ),
+    Limit(
+        "displacement",
+        "policy/chosen_change",
+        least=-1.0,
+        saw="chosen answers changed by {value:.1f} nats per token, which went to answers that nobody compared",
+        causes="beta too small or a learning rate too high; rejected answers that are much like the chosen ones",
+    ),
+    Limit(
         "endless",
         "rollout/eos_rate",
         least=0.95,
