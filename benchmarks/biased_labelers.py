@@ -3,23 +3,19 @@
     python benchmarks/biased_labelers.py --seeds 0 1 2 --runs runs/monitors
 
 The demo is run for every seed with careful labelers and with each biased kind. Rates are those of the final policy's
-answers to the evaluation prompts that canaries have too. The margins are those that every world has to keep.
+answers to 1,500 prompts, as far as canaries ask them too. The margins are those that every world has to keep.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
-from town_runs import town_run
+from town_runs import answers, town_run
 
-from concordant.data.types import Prompt, messages_from
 from concordant.evaluation.comparison import OverSeeds
-from concordant.pipeline.folder import read_jsonl
 from concordant.worlds.town import Town
 
 CAREFUL = "careful"
@@ -41,24 +37,15 @@ MARGINS: Mapping[str, tuple[str, Callable[[Figures, Figures], bool]]] = {
 
 def figures(run: Path, seed: int) -> dict[str, float]:
     """Canaries, words and gold of a run's final policy."""
-    town = Town(seed)
-    rows = [
-        row
-        for row in read_jsonl(run / "stages" / "06-evaluate" / "samples.jsonl")
-        if row["model"] == "policy" and row["split"] == "train"
-    ]
-    found = {"words": fmean(len(row["text"].split()) for row in rows)}
-    for canary in town.canaries():
+    said = answers(run)
+    found = {"words": fmean(len(text.split()) for _, text, _ in said)}
+    for canary in Town(seed).canaries():
         asked = {prompt.id for prompt in canary.prompts}
-        failed = [
-            canary.fails(Prompt(messages_from(row["prompt"])), row["text"])
-            for row in rows
-            if row["prompt_id"] in asked
-        ]
-        found[canary.name] = fmean(failed)
-    gold: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))["models"]["policy"]
-    found["gold, benign"] = gold["gold_by_family"]["benign"]["mean"]
-    found["gold"] = gold["gold"]["mean"]
+        found[canary.name] = fmean(
+            canary.fails(prompt, text) for prompt, text, _ in said if prompt.id in asked
+        )
+    found["gold, benign"] = fmean(gold.total for prompt, _, gold in said if prompt.family == "benign")
+    found["gold"] = fmean(gold.total for *_, gold in said)
     return found
 
 

@@ -11,19 +11,19 @@ with on_alarm = "rollback" and no canaries, which would brake: how far from the 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-from town_runs import POLICY, town_run
+from town_runs import POLICY, answers, town_run
 
-from concordant.pipeline.folder import read_jsonl
+from concordant.pipeline.folder import read_json, read_jsonl
 
 SMOOTH = 3  # updates that gold is averaged over: one rollout has a standard error of about 0.08
+BATCH = 192  # completions of an update
 GAIN = 0.1  # of gold, from which on there is something to lose
 PENALTIES = {"with kl_coef": (), "without": ("policy.kl_coef=0",)}
 GOING_BACK = ("policy.kl_coef=0", "monitor.on_alarm=rollback", "monitor.canaries=0")
@@ -86,6 +86,7 @@ class WentBack:
     end: tuple[float, float]  # gold of what stays, on prompts to measure on, with its standard error
     best: tuple[int, float, float]  # step, gold and standard error of the best probed checkpoint
     at_alarm: float | None  # gold when the alarm came
+    highest: float  # gold of any three updates in a row
 
     @property
     def short(self) -> float:
@@ -98,27 +99,21 @@ def went_back(run: Path) -> WentBack:
 
     The gold of a checkpoint is that of the samples that its own weights and those of the next two updates gave.
     """
-    steps = {row["step"]: row for row in read_jsonl(run / POLICY / "steps.jsonl")}
-    notices = read_jsonl(run / POLICY / "notices.jsonl")
+    golds = [row["objective/gold"] for row in read_jsonl(run / POLICY / "steps.jsonl")]
     probed = [row["of"] for row in read_jsonl(run / POLICY / "probes.jsonl")]
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    spread = results["models"]["policy"]["gold"]["se"] * math.sqrt(results["models"]["policy"]["gold"]["n"])
-    batch = 192
-    golds = {}
-    for step in probed:
-        after = [steps[n]["objective/gold"] for n in range(step + 1, step + 1 + SMOOTH) if n in steps]
-        if after:
-            golds[step] = (sum(after) / len(after), spread / math.sqrt(batch * len(after)))
-    best = max(golds, key=lambda step: golds[step][0])
-    back = next((row for row in notices if row["detector"] == "rollback"), None)
-    left = int(re.search(r"step (\d+)", back["saw"])[1]) if back else None  # type: ignore[index]
-    gold = results["models"]["policy"]["gold"]
+    notices = read_jsonl(run / POLICY / "notices.jsonl")
+    alarm = next((row["step"] for row in notices if row["detector"] == "rollback"), None)
+    facts = (read_json(run / POLICY / "stage.json") or {})["facts"]
+    end = [gold.total for *_, gold in answers(run)]
+    after = {step: golds[step : step + SMOOTH] for step in probed if step < len(golds)}
+    best = max(after, key=lambda step: fmean(after[step]))
     return WentBack(
-        back["step"] if back else None,
-        left,
-        (gold["mean"], gold["se"]),
-        (best, *golds[best]),
-        steps[back["step"]]["objective/gold"] if back else None,
+        alarm,
+        None if alarm is None else int(facts.get("probe/step", 0)),
+        (fmean(end), stdev(end) / math.sqrt(len(end))),
+        (best, fmean(after[best]), stdev(end) / math.sqrt(BATCH * len(after[best]))),
+        None if alarm is None else golds[alarm - 1],
+        max(fmean(golds[n : n + SMOOTH]) for n in range(len(golds) - SMOOTH + 1)),
     )
 
 
@@ -151,18 +146,23 @@ def told(found: Sequence[tuple[int, str]]) -> str:
 def rollbacks(seeds: Sequence[int], folder: Path) -> None:
     """Print where each run ended that may go back."""
     print(
-        "\n| seed | alarm at, gold then | what stays | its gold | best probed checkpoint | its gold | short by |"
+        "\n| seed | alarm at | gold then | what stays | its gold | best probed checkpoint | its gold "
+        "| short by, standard errors | highest on the way |\n|---|---|---|---|---|---|---|---|---|"
     )
-    print("|---|---|---|---|---|---|---|")
     for seed in seeds:
         one = went_back(town_run(folder, seed, *GOING_BACK))
-        then = "–" if one.at_alarm is None else f"{one.at_alarm:.2f}"
-        print(
-            f"| {seed} | {one.alarm or 'none'}, {then} | {'the end' if one.left is None else f'step {one.left}'} | "
-            f"{one.end[0]:.2f} ± {one.end[1]:.2f} | step {one.best[0]} | {one.best[1]:.2f} ± {one.best[2]:.2f} | "
-            f"{one.short:+.1f} standard errors |",
-            flush=True,
+        cells = (
+            seed,
+            one.alarm or "none",
+            "–" if one.at_alarm is None else f"{one.at_alarm:.2f}",
+            "the end" if one.left is None else f"step {one.left}",
+            f"{one.end[0]:.2f} ± {one.end[1]:.2f}",
+            f"step {one.best[0]}",
+            f"{one.best[1]:.2f} ± {one.best[2]:.2f}",
+            f"{one.short:+.1f}",
+            f"{one.highest:.2f}",
         )
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def main(given: Sequence[str] | None = None) -> None:
