@@ -224,7 +224,9 @@ def _measuring(recipe: Recipe, config: EvaluateConfig, look: Look) -> Work:
         shapes=shapes,
         spent={
             "sample": sampled(answers + curve, look, config.completion),
-            "score": total([_read(scored, shapes), _reread(recipe, config, look, models), _text(look, models)]),
+            "score": total(
+                [_read(scored, shapes), _reread(recipe, config, look, models), _text(look, models)]
+            ),
         },
     )
 
