@@ -20,6 +20,7 @@ from concordant.monitor.probes import Course, Probe
 from concordant.pipeline.interrupt import Interrupted, PausedByMonitor, StopRequest
 from concordant.pipeline.material import material_of
 from concordant.pipeline.parts import probing, probing_people
+from concordant.pipeline.parts.model_judge import AskedModel
 from concordant.pipeline.plan import plan
 from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.recipe import Recipe, load_recipe
@@ -239,6 +240,28 @@ def rows_of(run: Path, name: str) -> list[dict[str, Any]]:
     return rows(file) if file.is_file() else []
 
 
+def test_a_model_may_judge(
+    trained: Path, finished: Path, tmp_path: Path, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It replies "b" to everything: as each pair is shown in both orders, that is half for each, and bias shows."""
+    judge = finished / "stages" / "02-sft" / "model"
+    monkeypatch.setattr(AskedModel, "replies", lambda _self, questions: ["b"] * len(questions))
+    go_on(town(tmp_path, **PROBING, monitor__judge=str(judge)), trained)
+    found = rows(trained / POLICY / "probes.jsonl")
+    assert {row["by"] for row in found} == {"judge"}
+    assert {pair["value"] for row in found for pair in row["pairs"]} == {0.5}
+
+
+def test_a_judge_without_a_verdict_makes_no_probe(
+    trained: Path, finished: Path, tmp_path: Path, few: None
+) -> None:
+    """A model of the town's few words says neither A nor B."""
+    judge = finished / "stages" / "02-sft" / "model"
+    told = go_on(town(tmp_path, **PROBING, monitor__judge=str(judge)), trained)
+    assert any("the judge gave no verdict on" in line for line in told.said)
+    assert all(pair["value"] == 0.5 for row in rows_of(trained, "probes.jsonl") for pair in row["pairs"])
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -248,6 +271,7 @@ def rows_of(run: Path, name: str) -> list[dict[str, Any]]:
             {"monitor__on_alarm": "rollback", "policy__checkpoint__best": "objective/score"},
             "which checkpoint",
         ),
+        ({"monitor__probed_by": "judge"}, "no model is named that judges"),
         ({"monitor__probed_by": "pol"}, "no simulated labeler is called 'pol'"),
     ],
 )

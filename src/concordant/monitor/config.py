@@ -20,9 +20,11 @@ class MonitorConfig(Config):
     after an alarm too. 0 = none.
     """
     probed_by: str = ""
-    """Who compares: simulated labelers or "gold" (of a world), or "people", whose answers come later. Empty = who
-    evaluates (evaluate.labelers), else the gold reward, and without a world nobody.
+    """Who compares: simulated labelers or "gold" (of a world), "judge", or "people", whose answers come later. Empty =
+    the judge where one is named, else who evaluates (evaluate.labelers), else the gold reward, without a world nobody.
     """
+    judge: str = ""
+    """Model that compares as "judge": a folder or hub name."""
     on_alarm: Action = "warn"
     """How far an alarm may go: say so; also brake (double kl_coef and halve the learning rates); also pause and ask
     people about the policy's answers; or go back to the step whose answers were liked best, and end there.

@@ -16,7 +16,7 @@ from concordant.evaluation.figures import WIN_RATE, compared_figures
 from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material, check_split
-from concordant.pipeline.recipe import GOLD, PEOPLE, Recipe
+from concordant.pipeline.recipe import GOLD, JUDGE, PEOPLE, Recipe
 from concordant.train.config import (
     EnsemblePartConfig,
     FunctionPartConfig,
@@ -62,19 +62,26 @@ def _check_monitor(recipe: Recipe) -> None:
     policy, by, action = recipe.policy, recipe.probed_by, recipe.monitor.on_alarm
     if not isinstance(policy, OnPolicyConfig | RoundsConfig):
         return
-    if by not in ("", PEOPLE) and recipe.world is None:
+    if by not in ("", JUDGE, PEOPLE) and recipe.world is None:
         raise UserError(
             f"no world tells {by!r} what is true",
             where="monitor.probed_by",
-            expected="[world], or people",
-            fix='set monitor.probed_by = "people", or leave it empty',
+            expected="[world], a judge or people",
+            fix='set monitor.judge = "folder or hub name", or monitor.probed_by = "people"',
+        )
+    if by == JUDGE and not recipe.monitor.judge:
+        raise UserError(
+            "no model is named that judges",
+            where="monitor.judge",
+            expected="a folder or hub name",
+            fix='set monitor.judge = "folder or hub name"',
         )
     if action in ("pause", "rollback") and not by:
         raise UserError(
             f"nobody compares answers, so no alarm would ever be one to {action} at",
             where="monitor.on_alarm",
             expected="somebody who answers probes",
-            fix='set monitor.probed_by = "people" and monitor.probes, or monitor.on_alarm = "brake"',
+            fix='set monitor.judge or monitor.probed_by, and monitor.probes; or monitor.on_alarm = "brake"',
         )
     if action == "rollback" and by == PEOPLE:
         raise UserError(
@@ -140,7 +147,7 @@ def _check_world(recipe: Recipe, settings: WorldConfig) -> None:
 
         with located("evaluate.labelers"):
             simulated_labelers(recipe.evaluate.labelers, world.gold)
-    if recipe.probed_by not in ("", GOLD, PEOPLE):
+    if recipe.probed_by not in ("", GOLD, JUDGE, PEOPLE):
         from concordant.feedback.answering.simulated import simulated_labelers
 
         with located("monitor.probed_by"):

@@ -22,7 +22,7 @@ from concordant.monitor.config import MonitorConfig
 from concordant.train.config import FitConfig, PolicyConfig
 from concordant.worlds.config import WorldConfig
 
-PEOPLE, GOLD = "people", "gold"  # who may compare in probes beside simulated labelers
+PEOPLE, GOLD, JUDGE = "people", "gold", "judge"  # who may compare in probes beside simulated labelers
 
 
 class RewardConfig(FitConfig):
@@ -63,11 +63,12 @@ class Recipe(Config):
 
     @property
     def probed_by(self) -> str:
-        """Who compares the policy with what its training began with: labelers, gold, people, or nobody."""
+        """Who compares the policy with what its training began with: labelers, gold, a judge, people, or nobody."""
         if not self.monitor.probes:
             return ""
         evaluating = self.evaluate.labelers if self.evaluate else ""
-        return self.monitor.probed_by or evaluating or (GOLD if self.world else "")
+        judge = JUDGE if self.monitor.judge else ""
+        return self.monitor.probed_by or judge or evaluating or (GOLD if self.world else "")
 
 
 # Where things are, what computes them and who is asked; a run with another of these is still the same run.

@@ -17,8 +17,9 @@ from concordant.models.load import load_policy
 from concordant.monitor.notice import SHOWN
 from concordant.monitor.probes import FIGURE, FIRST, MOST, Probe
 from concordant.pipeline.context import Context
+from concordant.pipeline.parts.model_judge import ModelLabeler
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
-from concordant.pipeline.recipe import GOLD
+from concordant.pipeline.recipe import GOLD, JUDGE
 from concordant.rollout.rollout import Asked
 from concordant.train.config import RoundsConfig
 from concordant.train.estimate import OnPolicy
@@ -144,25 +145,29 @@ class Programs:
     def labelers(self) -> Sequence[Labeler]:
         """Those of the recipe."""
         world, by = self.context.material.world, self.context.recipe.probed_by
+        if by == JUDGE:
+            return [ModelLabeler(self.context, self.context.recipe.monitor.judge)]
         assert world is not None, "planning refuses labelers that are programs without a world"
         if by == GOLD:
             return [SimulatedLabeler(by, EXACT, world.gold)]
         return simulated_labelers(by, world.gold, seed=self.context.seed("probing"))
 
     def found(self, step: Step, why: str) -> Found | None:
-        """What they say of a few pairs, or of all."""
+        """What they say of a few pairs, or of all; None where they say nothing."""
         if not why:
             return None
         now = self.replies.now(step)
         few = self._compared(step, why, now, FIRST)
-        return self._compared(step, why, now, MOST) if self.context.watch.course.grows(few.probe) else few
+        if few is not None and self.context.watch.course.grows(few.probe):
+            return self._compared(step, why, now, MOST)
+        return few
 
-    def _compared(self, step: Step, why: str, now: Sequence[Reply], n: int) -> Found:
+    def _compared(self, step: Step, why: str, now: Sequence[Reply], n: int) -> Found | None:
         before = self.replies.before
         duels = judge(self.context.recipe.probed_by, self.labelers, before[:n], now[:n]).duels
         said: dict[Hashable, tuple[Reply, Reply]] = {a.draw: (a, b) for a, b in zip(before, now, strict=True)}
         pairs = [(*said[draw], float(value)) for draw, value in zip(duels.prompts, duels.values, strict=True)]
-        return Found.of(step.number, why, pairs, score_of(step))
+        return Found.of(step.number, why, pairs, score_of(step)) if pairs else None
 
 
 class Probes:
