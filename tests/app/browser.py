@@ -93,7 +93,9 @@ def serving(store: Store, browser: Browser) -> Iterator[Site]:
     """The labeling server on a free port of this machine."""
     port = free_port("127.0.0.1")
     app = create_app(store, owner=add_account(store, "owner", "admin"), owner_token="the token of the test")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="warning")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

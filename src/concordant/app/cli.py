@@ -20,6 +20,7 @@ from concordant.app.options.models import against, chat, export
 from concordant.app.options.running import compare, plan
 from concordant.app.options.shared import overrides, recipe, run, run_folders, seed, where
 from concordant.app.options.storing import db
+from concordant.app.options.tracking import track
 from concordant.app.terminal import Steadfast, visible
 from concordant.errors import UserError
 
@@ -67,6 +68,12 @@ COMMANDS = (
         (run,),
     ),
     Entry("report", "write the report of a run", "reporting:report", (run, against)),
+    Entry(
+        "track",
+        "tell trackers of a run (tensorboard, wandb, mlflow, trackio) what they do not know yet",
+        "tracking:track",
+        (run, track),
+    ),
     Entry("chat", "talk to a stage of a run, or to two side by side", "chatting:chat", (run, chat)),
     Entry(
         "export",

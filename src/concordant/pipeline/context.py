@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from concordant.pipeline.folder import StageFolder
+from concordant.pipeline.folder import StageFolder, as_json
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.material import FileMaterial, WorldMaterial
 from concordant.pipeline.recipe import Recipe
@@ -150,9 +149,7 @@ class Context:
         """Count a step's costs, append it to the stage's log, and say what is out of bounds in it."""
         for activity, seconds in step.seconds.items():
             self.totals.add(activity, seconds, step.tokens.get(activity, 0))
-        # JSON has no NaN, and other programs refuse a line with one.
-        figures = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
-        row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **figures}
+        row = {"step": step.number, "seconds": round(sum(step.seconds.values()), 4), **as_json(step.metrics)}
         self.folder.append(self.folder.steps, [row])
         notices = self.watch.see(step)
         if notices:

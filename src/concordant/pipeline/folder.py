@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -163,6 +164,26 @@ class StageFolder:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_json(self.path / name)
+
+
+def as_json(figures: Mapping[str, float]) -> dict[str, Any]:
+    """Figures for a row of `steps.jsonl`; see `figures_of`.
+
+    JSON has no infinite numbers and no NaN, and other programs refuse a line with one: there null stands, and what it
+    was in `not_finite`.
+    """
+    strange = {name: str(value) for name, value in figures.items() if not math.isfinite(value)}
+    plain = {name: None if name in strange else value for name, value in figures.items()}
+    return plain | ({"not_finite": strange} if strange else {})
+
+
+def figures_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a row of `steps.jsonl`, the seconds among them, and those for which JSON has no numbers."""
+    strange = row.get("not_finite", {})
+    named = {name: value for name, value in row.items() if name not in ("step", "not_finite")}
+    return {
+        name: float(strange.get(name, "nan") if value is None else value) for name, value in named.items()
+    }
 
 
 def json_line(row: Mapping[str, Any]) -> str:

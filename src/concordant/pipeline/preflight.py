@@ -17,6 +17,7 @@ from concordant.models.config import check_device_name
 from concordant.pipeline.context import path_of
 from concordant.pipeline.material import Material, check_split
 from concordant.pipeline.recipe import GOLD, JUDGE, PEOPLE, Recipe
+from concordant.pipeline.trackers.tracker import check_installed
 from concordant.train.config import (
     EnsemblePartConfig,
     FunctionPartConfig,
@@ -55,6 +56,7 @@ def check_recipe(recipe: Recipe) -> None:
     if not recipe.model.path:
         _check_room(recipe, min(recipe.model.length or 2**31, recipe.model.embedded.context))
     check_device_name(recipe.machine.device)
+    check_installed(recipe.track.to, where="track.to")
 
 
 def _check_monitor(recipe: Recipe) -> None:

@@ -19,6 +19,7 @@ from concordant.evaluation.config import EvaluateConfig, GateConfig
 from concordant.feedback.config import FeedbackConfig
 from concordant.models.config import MachineConfig, ModelConfig
 from concordant.monitor.config import MonitorConfig
+from concordant.pipeline.trackers.config import TrackConfig
 from concordant.train.config import FitConfig, PolicyConfig
 from concordant.worlds.config import WorldConfig
 
@@ -53,6 +54,7 @@ class Recipe(Config):
     evaluate: EvaluateConfig | None = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
     gate: GateConfig | None = None
+    track: TrackConfig = TrackConfig()
     compare: dict[str, PolicyConfig] = Field(default_factory=dict)
     """Other policy sections by name, for `concordant compare`; a run does not read them."""
 
@@ -71,7 +73,7 @@ class Recipe(Config):
         return self.monitor.probed_by or judge or evaluating or (GOLD if self.world else "")
 
 
-# Where things are, what computes them and who is asked; a run with another of these is still the same run.
+# Where things are, what computes them, who is asked and who is told; a run with another of these is the same run.
 PLACES = (
     "data_root",
     "machine.device",
@@ -79,6 +81,7 @@ PLACES = (
     "feedback.source",
     "feedback.people",
     "feedback.url",
+    *(f"track.{name}" for name in TrackConfig.model_fields),
 )
 
 

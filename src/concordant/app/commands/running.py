@@ -20,6 +20,7 @@ from concordant.pipeline.lock import locked
 from concordant.pipeline.plan import plan
 from concordant.pipeline.recipe import Recipe, load_recipe, parse_overrides
 from concordant.pipeline.run import execute, open_run, prepare, refuse_foreign
+from concordant.pipeline.trackers.process import Following
 
 
 def demo(arguments: argparse.Namespace, console: Console) -> int:
@@ -86,6 +87,20 @@ def run_recipe(
     `text` and the overrides `words` are what the recipe was read from, `command` what to type to go on.
     """
     terminal = Terminal(console)
+    with Following(recipe.track, folder, terminal.say) as following:
+        return _run_followed(recipe, text, folder, words, command, terminal, following)
+
+
+def _run_followed(
+    recipe: Recipe,
+    text: str,
+    folder: Path,
+    words: Sequence[str],
+    command: str,
+    terminal: Terminal,
+    following: Following,
+) -> bool:
+    """See `run_recipe`; the trackers of the recipe, if it has any, are told from the first stage to the report."""
     terminal.say(f"{recipe.name}: {folder}")
     # Mistakes in the recipe and in the data come before anything is written.
     stages = plan(recipe, folder)
@@ -99,6 +114,7 @@ def run_recipe(
                 open_run(recipe, folder, text)
                 known = read_json(folder / "run.json") or {}
                 write_json(folder / "run.json", known | {"overrides": list(words), "command": command})
+                following.begin()
                 ran = execute(recipe, folder, terminal, stop, material)
     except (WaitingForPeople, PausedByMonitor) as waiting:
         terminal.say(f"{waiting}. Answer them with: {shlex.join(['concordant', 'label', str(folder)])}")
@@ -113,7 +129,7 @@ def run_recipe(
     from concordant.app.commands.reporting import summary, write_report
 
     report = write_report(folder)
-    console.print(summary(folder))
+    terminal.console.print(summary(folder))
     if recipe.gate is not None:
         from concordant.app.verdicts import sentences
 

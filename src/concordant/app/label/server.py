@@ -107,4 +107,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     import uvicorn
 
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    # Not what uvicorn finds installed: another package must not change what serves the page.
+    uvicorn.run(
+        app, host=host, port=port, loop="asyncio", http="h11", log_level="warning", access_log=False,
+        server_header=False,
+    )  # fmt: skip
