@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from concordant.app.label.server import create_app, free_port
+from concordant.app.label.server import create_app
+from concordant.app.web.server import free_port
 from concordant.feedback.accounts import Account, add_account, open_session, save_settings
 from concordant.feedback.store import Store
 
@@ -89,13 +91,12 @@ class Site:
 
 
 @contextmanager
-def serving(store: Store, browser: Browser) -> Iterator[Site]:
-    """The labeling server on a free port of this machine."""
+def serving(store: Store, browser: Browser, app: FastAPI | None = None) -> Iterator[Site]:
+    """The labeling server, or another application, on a free port of this machine."""
     port = free_port("127.0.0.1")
-    app = create_app(store, owner=add_account(store, "owner", "admin"), owner_token="the token of the test")
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="warning")
-    )
+    owner = add_account(store, "owner", "admin")
+    app = app or create_app(store, owner=owner, owner_token="the token of the test")
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

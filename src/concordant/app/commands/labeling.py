@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,15 +18,14 @@ from concordant.feedback.reading.projects import projects
 from concordant.feedback.store import Store
 from concordant.pipeline.recipe import load_recipe, parse_overrides
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
 AGAIN = 200  # questions opened again where all have been answered
 
 
 def label(arguments: argparse.Namespace, console: Console) -> int:
     """Serve the labeling page until Ctrl-C."""
-    from concordant.app.label.server import free_port, serve
+    from concordant.app.commands.serving import door_of
+    from concordant.app.label.server import create_app
+    from concordant.app.web.server import serve
 
     if not arguments.compare and (arguments.prompts or arguments.votes):
         option = "--prompts" if arguments.prompts else "--votes"
@@ -39,12 +36,11 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
             fix="add --compare sft policy",
         )
     address = store_at(arguments.store)
-    host = "0.0.0.0" if arguments.share else "127.0.0.1"
-    port = arguments.port or free_port(host)
     with Store.open(address, durability=arguments.durability or _durability(arguments.store)) as store:
         if arguments.compare:
             compare_stages(store, arguments, console)
-        app, link = application(store, arguments, port)
+        door = door_of(store, arguments, arguments.store)
+        app = create_app(store, owner=door.owner, hosts=door.hosts)
         all_done = any(one.id == DEFAULT_PROJECT and one.finished == one.tasks for one in projects(store))
         asked = ask_for_words(store, arguments, console)
         again = arguments.more or (all_done and not asked and not arguments.compare)
@@ -59,9 +55,9 @@ def label(arguments: argparse.Namespace, console: Console) -> int:
             n = open_again(store, arguments)
             console.print(f"{n} answered questions want one more labeler", highlight=False)
         console.print(f"labeling {address}", markup=False, highlight=False)
-        console.print(f"open {link}", markup=False, highlight=False)
+        console.print(f"open {door.link(app)}", markup=False, highlight=False)
         console.print("Votes are kept as they come. Ctrl-C ends the server.", highlight=False)
-        serve(app, host, port)
+        serve(app, door.host, door.port)
     return 0
 
 
@@ -71,26 +67,6 @@ def _durability(store: str) -> Durability:
         return "normal"
     recipe_path, words = recipe_of(Path(store))
     return load_recipe(recipe_path, parse_overrides(words)).feedback.durability
-
-
-def application(store: Store, arguments: argparse.Namespace, port: int) -> tuple[FastAPI, str]:
-    """The server, and the link with which to come in."""
-    from concordant.app.label.server import create_app
-    from concordant.feedback.accounts import add_account, anybody_can_log_in
-
-    if not arguments.share:
-        owner = add_account(store, getpass.getuser(), "admin")
-        app = create_app(store, owner=owner)
-        return app, f"http://127.0.0.1:{port}/enter?token={app.state.owner_token}"
-    if not anybody_can_log_in(store):
-        raise UserError(
-            "nobody has a password yet, so everybody on the network could come in",
-            where="--share",
-            expected="an account with a password",
-            fix=f"concordant label {arguments.store}, then People: invite yourself and open the link",
-        )
-    app = create_app(store, owner=None, hosts=arguments.name or ["*"])
-    return app, f"http://{(arguments.name or ['THIS-MACHINE'])[0]}:{port}/login"
 
 
 def ask_for_words(store: Store, arguments: argparse.Namespace, console: Console) -> int:

@@ -2,113 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import secrets
-import socket
 from collections.abc import Sequence
-from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
-from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.staticfiles import StaticFiles
+from fastapi import FastAPI
 
-from concordant import __version__
 from concordant.app.label import api, pages
 from concordant.app.label.leading import api as leading_api
 from concordant.app.label.leading import pages as leading_pages
-from concordant.app.web import login
-from concordant.app.web.pages import page
-from concordant.app.web.security import Guard, Limit
-from concordant.errors import UserError
+from concordant.app.web.server import APP, LOOPBACK, web_app
 from concordant.feedback.accounts import Account
 from concordant.feedback.asking.practice import add_practice
 from concordant.feedback.store import Store
-
-APP = Path(__file__).parents[1]
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def create_app(
     store: Store, *, owner: Account | None, owner_token: str = "", hosts: Sequence[str] = LOOPBACK
 ) -> FastAPI:
     """The application. `owner` comes in with `owner_token`; `hosts` are the names this server answers to."""
-    app = FastAPI(
+    app = web_app(
+        store,
         title="concordant label",
-        version=__version__,
         description="Compare answers. Every change needs a session with its CSRF token, or a bearer token.",
-        docs_url=None,  # its page would load scripts from another site
-        redoc_url=None,
+        static=APP / "label" / "static",
+        routers=(pages.router, leading_pages.router, api.router, leading_api.router),
+        owner=owner,
+        owner_token=owner_token,
+        hosts=hosts,
     )
-    app.state.store = store
-    app.state.owner, app.state.owner_token = owner, owner_token or secrets.token_urlsafe(24)
-    app.state.limits = (Limit(5, 60.0), Limit(30, 60.0))
     app.state.practice = add_practice(store)
-    app.include_router(login.router)
-    for router in (pages.router, leading_pages.router, api.router, leading_api.router):
-        app.include_router(router)
-    app.mount("/static", StaticFiles(directory=APP / "label" / "static"), name="static")
-    app.mount("/web", StaticFiles(directory=APP / "web" / "static"), name="web")
-    app.add_exception_handler(UserError, _user_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _not_an_address)
-    app.add_middleware(Guard)
-    # Another name than ours in the Host header is a page elsewhere that has pointed its name at this machine.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
-
-
-def _user_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, UserError)
-    said = str(error)
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": said}, 409)
-    return page(request, "message.html.j2", title="That did not work", said=said, status=409)
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-    if error.status_code == 401:
-        return RedirectResponse(request.app.url_path_for("login"), status_code=303)
-    return page(
-        request,
-        "message.html.j2",
-        title="That did not work",
-        said=str(error.detail),
-        status=error.status_code,
-    )
-
-
-async def _not_an_address(request: Request, error: Exception) -> Response:
-    """A page whose address makes no sense is a page that is not there; a program is told what is wrong."""
-    assert isinstance(error, RequestValidationError)
-    if request.url.path.startswith("/api/"):
-        # What was sent is not sent back: it may hold what JSON cannot say.
-        told = [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in error.errors()]
-        return JSONResponse({"detail": json.loads(json.dumps(told, default=str))}, 422)
-    said = "There is no such page."
-    return page(request, "message.html.j2", title="That did not work", said=said, status=404)
-
-
-def free_port(host: str) -> int:
-    """A port nobody listens on."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
-
-
-def serve(app: FastAPI, host: str, port: int) -> None:
-    """Answer requests until Ctrl-C."""
-    import uvicorn
-
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # Not what uvicorn finds installed: another package must not change what serves the page.
-    uvicorn.run(
-        app, host=host, port=port, loop="asyncio", http="h11", log_level="warning", access_log=False,
-        server_header=False,
-    )  # fmt: skip

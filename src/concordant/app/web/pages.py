@@ -19,7 +19,7 @@ APP = Path(__file__).parents[1]
 @cache
 def templates() -> Environment:
     """Templates of all pages."""
-    folders = [APP / "web" / "templates", APP / "label" / "templates"]
+    folders = [APP / room / "templates" for room in ("web", "label", "redteam")]
     found = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,

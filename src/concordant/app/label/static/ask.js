@@ -1,7 +1,7 @@
 // A file of questions goes to the server as it is; what became of it is told row by row.
 
-import { send } from "./api.js";
-import { make } from "./dom.js";
+import { send } from "/web/api.js";
+import { make } from "/web/dom.js";
 
 const form = document.getElementById("ask");
 const outcome = document.getElementById("outcome");

@@ -1,6 +1,6 @@
 // A pair by dimension: for each one which answer is better, and by how much. Rows of radio buttons, -3 to 3.
 
-import { button, make } from "./dom.js";
+import { button, make } from "/web/dom.js";
 
 const WORDS = ["", "a little better", "better", "much better"];
 const STEPS = [3, 2, 1, 0, -1, -2, -3]; // from much better on the left to much better on the right

@@ -1,6 +1,6 @@
 // A lead decides what labelers could not agree on, and which answers are known.
 
-import { send } from "./api.js";
+import { send } from "/web/api.js";
 
 function payloadOf(section, button) {
   const { winner, verdict } = button.dataset;

@@ -1,6 +1,6 @@
 // A lead takes a known answer back.
 
-import { send } from "./api.js";
+import { send } from "/web/api.js";
 
 for (const button of document.querySelectorAll("[data-withdraw]")) {
   const said = button.nextElementSibling;

@@ -1,11 +1,11 @@
 // The question at hand: fetched ahead, answered by keyboard, handed in without waiting, taken back with one key.
 
-import { Refused, send } from "./api.js";
-import { Clock } from "./clock.js";
-import { button, make, rendered } from "./dom.js";
+import { Refused, send } from "/web/api.js";
+import { Clock } from "/web/clock.js";
+import { button, make, rendered } from "/web/dom.js";
 import { firstInstructions, showInstructions } from "./instructions.js";
 import { ACTIONS, Keys } from "./keys.js";
-import { Outbox } from "./outbox.js";
+import { Outbox } from "/web/outbox.js";
 import { KINDS } from "./questions.js";
 
 const AHEAD = 10; // questions held; the server gives fewer where few are left
@@ -171,12 +171,16 @@ async function handIn(payload, question = state.current) {
   next();
 }
 
+/** Send a vote; the receipt comes back. */
+function post({ token, key, task, payload, active_ms, wall_ms }) {
+  return send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms });
+}
+
 async function learn(entry) {
-  const { token, key, task, payload, active_ms, wall_ms } = entry;
   const question = state.current;
   try {
-    const kept = await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms });
-    state.answered.add(task);
+    const kept = await post(entry);
+    state.answered.add(entry.task);
     if (!kept.lesson) return next();
     const place = question.completions.findIndex((one) => one.id === kept.lesson.better);
     const box = make("section", { className: kept.lesson.right ? "lesson" : "lesson wrong", tabIndex: -1, "aria-label": "What was meant" },
@@ -220,8 +224,7 @@ async function undo() {
 /** Have the server take a vote back. Where its receipt was lost it is sent once more: it is kept once all the same. */
 async function retracted(last) {
   if (!last.vote) {
-    const { token, key, task, payload, active_ms, wall_ms } = last.entry;
-    last.vote = (await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms })).vote;
+    last.vote = (await post(last.entry)).vote;
     await outbox.forget(last.key);
   }
   const again = await send("POST", `/api/votes/${last.vote}/retract`);
@@ -302,6 +305,7 @@ function showUnsent(unsent, refused) {
 
 async function begin() {
   outbox = new Outbox(account, {
+    post,
     sent: (entry, receipt) => {
       const known = state.history.find((one) => one.key === entry.key);
       if (known) known.vote = receipt.vote;

@@ -1,7 +1,7 @@
 // Invitations: a link that works once, shown to whoever is to pass it on.
 
-import { send } from "./api.js";
-import { make } from "./dom.js";
+import { send } from "/web/api.js";
+import { make } from "/web/dom.js";
 
 const form = document.getElementById("invitation");
 const link = document.getElementById("link");

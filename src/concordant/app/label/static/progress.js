@@ -1,6 +1,6 @@
 // Estimating reliability takes seconds with many votes, so it is asked for.
 
-import { send } from "./api.js";
+import { send } from "/web/api.js";
 
 const button = document.getElementById("fit");
 const said = document.getElementById("fitted");

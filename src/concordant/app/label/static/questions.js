@@ -1,7 +1,7 @@
 // The kinds of question. Each draws itself, takes actions, and says what the vote would be.
 
 import { Dimensions } from "./dimensions.js";
-import { button, make, rendered } from "./dom.js";
+import { button, make, rendered } from "/web/dom.js";
 import { Demonstration, Edit } from "./writing.js";
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -1,6 +1,6 @@
 // What holds for a project. An empty number leaves it as it is.
 
-import { send } from "./api.js";
+import { send } from "/web/api.js";
 
 const form = document.getElementById("settings");
 const said = document.getElementById("kept");

@@ -1,6 +1,6 @@
 // Questions that are answered in words: an answer made better, or one of one's own. What is typed survives a reload.
 
-import { button, make, rendered } from "./dom.js";
+import { button, make, rendered } from "/web/dom.js";
 
 /** A text under way, on this machine until it is handed in. */
 class Draft {

@@ -1,6 +1,6 @@
 // Votes wait here, on disk, until the server has them: a closed lid, a dead network or a reload lose nothing.
 
-import { Refused, send } from "./api.js";
+import { Refused } from "./api.js";
 
 const LONGEST_WAIT = 20_000; // ms between two tries
 
@@ -9,10 +9,11 @@ function alone(name, work) {
   return navigator.locks ? navigator.locks.request(name, work) : work();
 }
 
-/** Votes of one account, sent one after the other, each until it is acknowledged. */
+/** What one account has to say, sent one after the other, each until it is acknowledged. `whose` tells boxes apart. */
 export class Outbox {
-  constructor(account, { sent, changed, loggedOut }) {
-    this.name = `concordant-outbox-${account}`;
+  constructor(whose, { post, sent, changed, loggedOut }) {
+    this.name = `concordant-outbox-${whose}`;
+    this.post = post; // called with an entry; sends it and returns the receipt
     this.sent = sent; // called with (entry, receipt) once a vote is kept
     this.changed = changed; // called with (unsent, refused)
     this.loggedOut = loggedOut;
@@ -94,11 +95,10 @@ export class Outbox {
   }
 
   async deliver(entry) {
-    const { token, key, task, payload, active_ms, wall_ms } = entry;
     await this.write((votes) => votes.put({ ...entry, tried: true }));
     try {
-      const receipt = await send("POST", "/api/votes", { token, key, task, payload, active_ms, wall_ms });
-      await this.write((votes) => votes.delete(key));
+      const receipt = await this.post(entry);
+      await this.write((votes) => votes.delete(entry.key));
       this.failures = 0;
       await this.report();
       this.sent(entry, receipt);
