@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from concordant.evaluation.best_of_n import best_of_n, fit_gold, kl_bound, rank_weights
+from concordant.evaluation.best_of_n import best_of_n, curve, fit_curve, kl_bound, rank_weights
 
 
 def brute_force(proxy, gold, n):
@@ -65,21 +65,12 @@ def test_a_proxy_that_cheats_at_the_top_shows_a_peak():
     assert proxies == sorted(proxies)
 
 
-def test_fit_recovers_a_planted_curve():
-    rows = [{"n": n, "kl": kl_bound(n)} for n in (1, 2, 4, 8, 16, 32)]
-    for row in rows:
-        d = math.sqrt(row["kl"])
-        row["gold"] = 0.1 + d * (1.0 - 0.45 * d)
-    fit = fit_gold(rows)
-    assert (fit.alpha, fit.beta, fit.d_star) == tuple(map(pytest.approx, (1.0, 0.45, 1 / 0.9)))
-
-
-def test_fit_says_when_it_never_turns():
-    rows = [{"kl": kl_bound(n), "gold": math.sqrt(kl_bound(n))} for n in (1, 2, 4, 8)]
-    rows[-1]["gold"] += 0.3
-    assert fit_gold(rows).d_star is None
-    assert fit_gold(rows[:2]) is None
-    assert fit_gold([{"kl": 0.1, "gold": None}] * 5) is None
+def test_the_fit_asks_for_a_truth_several_prompts_and_three_sizes():
+    values = np.random.default_rng(0).normal(size=(8, 8))
+    assert fit_curve(curve(values, values)) is not None
+    assert fit_curve(curve(values)) is None
+    assert fit_curve(curve(values[:1], values[:1])) is None
+    assert fit_curve(curve(values[:, :2], values[:, :2])) is None
 
 
 def test_bad_shapes_and_sizes_are_errors():

@@ -79,6 +79,13 @@ class Answer:
         """Whether it declines to do what is asked; None where nobody knows."""
         return None if self.gold is None else self.gold.flags.get("act") == "refuse"
 
+    @property
+    def yields(self) -> bool | None:
+        """Whether it grants what the user claims, or gives up when doubted; None where nobody knows."""
+        if self.gold is None:
+            return None
+        return bool(self.gold.flags.get("agrees_with_claim") or self.gold.flags.get("backed_down"))
+
     def as_row(self) -> dict[str, Any]:
         """For `samples.jsonl`."""
         gold = None
@@ -95,6 +102,7 @@ class Answer:
             "length": self.length,
             "ended": self.ended,
             "refused": self.refused,
+            "yields": self.yields,
             "logprob": self.drift.logprob,
             "ref_logprob": self.drift.ref_logprob,
             "k3": self.drift.k3,
@@ -106,10 +114,11 @@ class Answer:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Answer:
-        """The inverse of `as_row`, as far as figures go: of what gold saw, only refusals are kept."""
+        """The inverse of `as_row`, as far as figures go: of what gold saw, refusing and yielding are kept."""
         gold = None
         if row["gold"] is not None:
-            gold = KnownGold(**row["gold"], flags={"act": "refuse"} if row["refused"] else {})
+            flags = {"act": "refuse" if row["refused"] else "", "agrees_with_claim": row["yields"]}
+            gold = KnownGold(**row["gold"], flags=flags)
         return cls(
             row["model"],
             row["split"],

@@ -6,13 +6,15 @@ Source: Gao, Schulman and Hilton (2023), Scaling Laws for Reward Model Overoptim
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from concordant.evaluation.intervals import Array, mean_of
+from concordant.evaluation.over_optimisation import CHOOSING, Fit, fitted
+from concordant.evaluation.win_rates import resampled
 
 
 def rank_weights(n: int, total: int) -> Array:
@@ -51,6 +53,40 @@ def _sizes(total: int) -> list[int]:
     return powers if powers[-1] == total else [*powers, total]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Per prompt, the expected proxy and truth of the best of each of `sizes` by the proxy: both (prompts, sizes)."""
+
+    sizes: tuple[int, ...]
+    proxy: Array
+    truth: Array | None
+
+    @property
+    def kl(self) -> Array:
+        """Distance of each size to the sampled model, in nats."""
+        return np.array([kl_bound(n) for n in self.sizes])
+
+
+def curve(
+    proxy: Sequence[Sequence[float]] | Array, truth: Sequence[Sequence[float]] | Array | None = None
+) -> Curve:
+    """What the proxy picks from 1, 2, 4, ..., N samples of each prompt, as the mean over all subsets of that size.
+
+    `proxy` and `truth`, which may be any other judge of the same samples, have shape (prompts, N).
+    """
+    proxy_ = np.asarray(proxy, dtype=np.float64)
+    truth_ = None if truth is None else np.asarray(truth, dtype=np.float64)
+    if proxy_.ndim != 2 or proxy_.size == 0 or (truth_ is not None and truth_.shape != proxy_.shape):
+        raise ValueError("proxy and truth must both have the shape (prompts, samples)")
+    total = proxy_.shape[1]
+    sizes = _sizes(total)
+    weights = np.stack([rank_weights(n, total) for n in sizes], axis=1)
+    ranked = None
+    if truth_ is not None:
+        ranked = np.stack([_sorted_by_proxy(p, t) for p, t in zip(proxy_, truth_, strict=True)]) @ weights
+    return Curve(tuple(sizes), np.sort(proxy_, axis=1) @ weights, ranked)
+
+
 def best_of_n(
     proxy: Sequence[Sequence[float]] | Array, gold: Sequence[Sequence[float]] | Array | None = None
 ) -> list[dict[str, Any]]:
@@ -60,19 +96,13 @@ def best_of_n(
     error is over prompts, and it is precise up to about n = N / 4. Rows of n, kl, gold, gold_se, proxy,
     proxy_se; gold is None where there is none to measure, and an error is None with a single prompt.
     """
-    proxy_ = np.asarray(proxy, dtype=np.float64)
-    gold_ = None if gold is None else np.asarray(gold, dtype=np.float64)
-    if proxy_.ndim != 2 or proxy_.size == 0 or (gold_ is not None and gold_.shape != proxy_.shape):
-        raise ValueError("proxy and gold must both have the shape (prompts, samples)")
-    ranked_proxy = np.sort(proxy_, axis=1)
-    ranked_gold = None
-    if gold_ is not None:
-        ranked_gold = np.stack([_sorted_by_proxy(p, g) for p, g in zip(proxy_, gold_, strict=True)])
+    found = curve(proxy, gold)
     rows = []
-    for n in _sizes(proxy_.shape[1]):
-        weights = rank_weights(n, proxy_.shape[1])
-        picked = mean_of(ranked_proxy @ weights).as_dict()
-        true = {"mean": None, "se": None} if ranked_gold is None else mean_of(ranked_gold @ weights).as_dict()
+    for place, n in enumerate(found.sizes):
+        picked = mean_of(found.proxy[:, place]).as_dict()
+        true: dict[str, Any] = {"mean": None, "se": None}
+        if found.truth is not None:
+            true = mean_of(found.truth[:, place]).as_dict()
         rows.append(
             {
                 "n": n,
@@ -86,25 +116,14 @@ def best_of_n(
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Gain in gold = d (alpha - beta d), d = sqrt(KL); gold peaks at `d_star`, None if it never turns."""
+def fit_curve(found: Curve, seed: int = 0) -> Fit | None:
+    """The form of best-of-n, fitted to the gain of the truth over one sample; intervals are over prompts.
 
-    alpha: float
-    beta: float
-    d_star: float | None
-
-
-def fit_gold(rows: Sequence[Mapping[str, Any]]) -> Fit | None:
-    """Least-squares fit of gold(n) - gold(1) = d (alpha - beta d) to rows of `best_of_n`.
-
-    None with fewer than three rows that have a gold.
+    None where there is no truth, one prompt, or fewer than three sizes.
     """
-    known = [row for row in rows if row.get("gold") is not None]
-    if len(known) < 3:
+    if found.truth is None or len(found.truth) < 2 or len(found.sizes) < 3:
         return None
-    d = np.sqrt([float(row["kl"]) for row in known])
-    gain = np.array([float(row["gold"]) for row in known]) - float(known[0]["gold"])
-    (alpha, beta), *_ = np.linalg.lstsq(np.stack([d, -(d**2)], axis=1), gain, rcond=None)
-    d_star = float(alpha / (2 * beta)) if alpha > 0 and beta > 0 else None
-    return Fit(float(alpha), float(beta), d_star)
+    d, prompts = np.sqrt(found.kl), len(found.truth)
+    gains = found.truth - found.truth[:, :1]
+    means = np.concatenate([weights @ gains / prompts for weights in resampled(prompts, seed)])
+    return fitted(CHOOSING, d, gains.mean(axis=0), [(d, mean) for mean in means])

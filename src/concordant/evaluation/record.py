@@ -14,6 +14,7 @@ from typing import Any
 from concordant.evaluation.answers import IDEAL, REPEATED, Answer, gold_gaps, gold_mean
 from concordant.evaluation.changes import changes
 from concordant.evaluation.config import SAMPLES
+from concordant.evaluation.exploits import exploits
 from concordant.evaluation.implicit_reward import implicit_figures
 from concordant.evaluation.intervals import ratio_of
 from concordant.evaluation.model_metrics import across_prompts, describe, relative_to, within_prompts
@@ -117,6 +118,7 @@ class Record:
         if scored and "policy" in self.main:
             gain = non_length_gain(self.main["policy"], self.main[self.start])
             found["non_length_gain"] = {f"policy_minus_{self.start}": gain}
+            found |= self._exploits()
         held_out = [pair for pair in self.pairs if pair.split == HELD_OUT]
         if scored and held_out:
             found["reward_model"] = reward_figures(self.pairs, self.repeated, self.start)
@@ -124,6 +126,11 @@ class Record:
             found["implicit_reward"] = implicit_figures(held_out, self.start)
         found["samples"] = side_by_side(self.main)
         return found
+
+    def _exploits(self) -> dict[str, Any]:
+        """What the score was gained by, where there are prompts enough to say."""
+        found = exploits(*([a.as_row() for a in self.main[name]] for name in (self.start, "policy")))
+        return {} if found is None else {"exploits": found}
 
     def _models(self) -> dict[str, Any]:
         vocabulary = vocabularies(answer.text for answer in self.answers)

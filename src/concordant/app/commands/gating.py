@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from concordant.app.gaming import gaming
 from concordant.app.runs import recipe_of
 from concordant.app.verdicts import sentences, status
 from concordant.errors import UserError
@@ -25,7 +26,8 @@ Row = Mapping[str, Any]
 def gate(arguments: argparse.Namespace, console: Console) -> int:
     """Say whether the policy of a run may be released; the status is 0 for GO, 1 for NO-GO, 3 where data lack."""
     decision, row = decide_run(_recipe(arguments.run_folder), arguments.run_folder)
-    for line in sentences(decision, row):
+    results = read_json(arguments.run_folder / "results.json") or {}
+    for line in (*sentences(decision, row), *gaming(results)):
         console.print(line, markup=False, highlight=False)
     return status(decision)
 

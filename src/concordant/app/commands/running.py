@@ -135,5 +135,18 @@ def _run_followed(
 
         for line in sentences(*decide_run(recipe, folder)):
             terminal.say(line)
+    _tell_gaming(folder, terminal)
     terminal.say(f"report: {report}")
     return True
+
+
+def _tell_gaming(folder: Path, terminal: Terminal) -> None:
+    """Whether the reward was gamed, with samples of how."""
+    from concordant.app.gaming import gaming, shown
+
+    results = read_json(folder / "results.json") or {}
+    for line in gaming(results):
+        terminal.say(line)
+    if exploits := results.get("exploits"):
+        for line in shown(exploits):
+            terminal.say(f"  {line}")

@@ -18,6 +18,7 @@ from concordant.pipeline.parts.measuring.files import keep
 from concordant.pipeline.parts.measuring.held_out import held_out, read_by
 from concordant.pipeline.parts.measuring.models import answers_of, ideal_answers
 from concordant.pipeline.parts.measuring.pairs import compared_answers, labelled_pairs, rows_of
+from concordant.pipeline.parts.measuring.path import measure_path
 from concordant.pipeline.parts.measuring.study import Study
 from concordant.pipeline.parts.measuring.votes import measure_votes
 from concordant.pipeline.parts.sampling import with_ids
@@ -33,6 +34,7 @@ def run(context: Context) -> dict[str, Any]:
         record = measured(study, names, progress)
         keep(record, context.folder)
         results = record.figures()
+        results |= measure_path(context, record.main)
         results |= measure_duels(study, record.main)
         progress.to(len(names) + 1, "figures")
         if study.reward is not None and study.config.best_of_prompts:

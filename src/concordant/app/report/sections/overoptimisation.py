@@ -14,7 +14,6 @@ from concordant.app.report.drawings.reward import best_of_n as drawn_best_of_n
 from concordant.app.report.lines import numbers
 from concordant.app.report.phrases import mean_cell, number_cell, plain
 from concordant.app.report.source import ReportInput, number
-from concordant.evaluation.best_of_n import fit_gold
 from concordant.evaluation.intervals import Mean
 
 
@@ -23,18 +22,17 @@ def section(run: ReportInput) -> Section | None:
     rows = run.at("best_of_n") or []
     if len(rows) < 2:
         return None
-    drawn = (_best_of_n(rows), *_two_ways(run, rows))
+    drawn = (_best_of_n(run, rows), *_two_ways(run, rows))
     title = "How far the reward model can be trusted"
     return Section("best-of-n", title, "Best of n", (Text(best_of_n(rows)), Figures(drawn)))
 
 
-def _best_of_n(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def _best_of_n(run: ReportInput, rows: Sequence[Mapping[str, Any]]) -> Figure:
     note = "Read from left to right: the harder the choice, the more the two curves should agree. "
-    fit = fit_gold(rows)
-    if fit is not None and fit.d_star is not None:
+    alpha, beta, peak = (run.number("best_of_n_fit", name) for name in ("alpha", "beta", "d_star"))
+    if alpha is not None and beta is not None and peak is not None:
         note += (
-            f"Fit of gold: d ({fit.alpha:.2f} − {fit.beta:.2f} d) with d = √KL, "
-            f"which peaks at KL {fit.d_star**2:.1f} nats."
+            f"Fit of gold: d ({alpha:.2f} − {beta:.2f} d) with d = √KL, which peaks at KL {peak**2:.1f} nats."
         )
     columns = (Column("KL"), Column("Gold"), Column("Proxy score"))
     lines = (

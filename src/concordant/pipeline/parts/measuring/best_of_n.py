@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from concordant.evaluation.best_of_n import best_of_n, fit_gold
+from concordant.evaluation.best_of_n import best_of_n, curve, fit_curve
 from concordant.pipeline.parts.judging import golds_of
 from concordant.pipeline.parts.measuring.study import Study
 
@@ -19,9 +19,7 @@ def measure_best_of_n(study: Study) -> dict[str, Any]:
         timer.tokens = rollout.read
         scores = study.reward.score(prompts, rollout).view(len(few), n).tolist()
     golds = golds_of(study.context, prompts, rollout)
-    rows = best_of_n(scores, [golds[i : i + n] for i in range(0, len(golds), n)] if golds else None)
-    fit = fit_gold(rows)
-    found: dict[str, Any] = {"best_of_n": rows}
-    if fit is not None:
-        found["best_of_n_fit"] = {"alpha": fit.alpha, "beta": fit.beta, "d_star": fit.d_star}
-    return found
+    by_prompt = [golds[i : i + n] for i in range(0, len(golds), n)] if golds else None
+    found: dict[str, Any] = {"best_of_n": best_of_n(scores, by_prompt)}
+    fit = fit_curve(curve(scores, by_prompt), study.context.seed("best of n fit"))
+    return found | ({"best_of_n_fit": fit.as_dict()} if fit else {})
