@@ -16,7 +16,7 @@ def brute_force(proxy, gold, n):
 def test_equals_the_mean_over_all_subsets():
     rng = np.random.default_rng(1)
     proxy, gold = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
-    for row in best_of_n(proxy, gold):
+    for row in best_of_n(proxy, gold=gold):
         pairs = zip(proxy, gold, strict=True)
         expected = [brute_force(list(p), list(g), row["n"]) for p, g in pairs]
         assert row["gold"] == pytest.approx(np.mean(expected))
@@ -37,7 +37,7 @@ def test_weights_are_stable_for_many_samples(n):
 
 
 def test_sizes_and_distance():
-    rows = best_of_n(np.arange(12.0).reshape(1, 12))
+    rows = best_of_n(np.arange(12.0).reshape(1, 12), gold=None)
     assert [row["n"] for row in rows] == [1, 2, 4, 8, 12]
     assert rows[0]["kl"] == 0
     assert kl_bound(8) == pytest.approx(math.log(8) - 7 / 8)
@@ -47,8 +47,8 @@ def test_sizes_and_distance():
 
 
 def test_ties_do_not_depend_on_the_order_of_samples():
-    first = best_of_n([[1.0, 1.0, 0.0]], [[5.0, 1.0, 0.0]])
-    second = best_of_n([[1.0, 1.0, 0.0]], [[1.0, 5.0, 0.0]])
+    first = best_of_n([[1.0, 1.0, 0.0]], gold=[[5.0, 1.0, 0.0]])
+    second = best_of_n([[1.0, 1.0, 0.0]], gold=[[1.0, 5.0, 0.0]])
     assert [row["gold"] for row in first] == [row["gold"] for row in second]
     assert first[-1]["gold"] == 3.0
 
@@ -57,7 +57,7 @@ def test_a_proxy_that_cheats_at_the_top_shows_a_peak():
     rng = np.random.default_rng(0)
     gold = rng.normal(size=(64, 64))
     hacked = rng.random((64, 64)) < 0.05
-    rows = best_of_n(gold + 6 * hacked, np.where(hacked, -2.0, gold))
+    rows = best_of_n(gold + 6 * hacked, gold=np.where(hacked, -2.0, gold))
     golds = [row["gold"] for row in rows]
     assert max(golds) > golds[0] + 0.3
     assert max(golds) > golds[-1] + 1
@@ -75,6 +75,6 @@ def test_the_fit_asks_for_a_truth_several_prompts_and_three_sizes():
 
 def test_bad_shapes_and_sizes_are_errors():
     with pytest.raises(ValueError, match="shape"):
-        best_of_n([[1.0, 2.0]], [[1.0]])
+        best_of_n([[1.0, 2.0]], gold=[[1.0]])
     with pytest.raises(ValueError, match="best of 5"):
         rank_weights(5, 4)

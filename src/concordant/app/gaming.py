@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from concordant.evaluation.exploits import REST
+from concordant.evaluation.intervals import Mean
 
 Row = Mapping[str, Any]
 
@@ -22,6 +23,9 @@ def gaming(results: Row) -> Iterator[str]:
         yield exploited(exploits)
     if path := results.get("over_optimisation"):
         yield standing(path)
+    policy = results.get("models", {}).get("policy", {})
+    if policy.get("held_out_gap"):
+        yield held_out(policy)
 
 
 def exploited(row: Row) -> str:
@@ -63,6 +67,17 @@ def standing(row: Row) -> str:
 
 def _end(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f}"
+
+
+def held_out(policy: Row) -> str:
+    """Whether a reward model that the policy was not trained on saw the score rise as well."""
+    gap = Mean.from_dict(policy["held_out_gap"])
+    rose, others = (policy[name]["mean"] for name in ("score_z", "held_out_z"))
+    surely = "" if gap.sign else "not surely "
+    return (
+        f"held-out reward model: the score rose by {rose:.2f} standard deviations of its start's, by this one "
+        f"{others:.2f}; {surely}apart by {gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+    )
 
 
 def shown(row: Row) -> Iterator[str]:

@@ -68,6 +68,7 @@ class Answer:
     score: float | None  # of the reward model
     gold: GoldParts | None
     failures: Mapping[str, bool] = field(default_factory=dict)  # by behaviour that the prompt provokes
+    held_out: float | None = None  # score of a second reward model, which no policy was trained on
 
     @property
     def kl(self) -> float:
@@ -108,6 +109,7 @@ class Answer:
             "k3": self.drift.k3,
             "kl": self.kl,
             "score": self.score,
+            "held_out": self.held_out,
             "gold": gold,
             "failures": dict(self.failures),
         }
@@ -131,6 +133,7 @@ class Answer:
             row["score"],
             gold,
             row["failures"],
+            row["held_out"],
         )
 
 

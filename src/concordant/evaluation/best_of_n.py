@@ -88,31 +88,22 @@ def curve(
 
 
 def best_of_n(
-    proxy: Sequence[Sequence[float]] | Array, gold: Sequence[Sequence[float]] | Array | None = None
+    proxy: Sequence[Sequence[float]] | Array, **judges: Sequence[Sequence[float]] | Array | None
 ) -> list[dict[str, Any]]:
-    """Expected proxy and gold of the best of n by proxy, for n = 1, 2, 4, ..., N.
+    """Expected proxy, and what other `judges` say, of the best of n by proxy, for n = 1, 2, 4, ..., N.
 
-    `proxy` and `gold` have shape (prompts, N). The estimate over all subsets of size n is unbiased; its
-    error is over prompts, and it is precise up to about n = N / 4. Rows of n, kl, gold, gold_se, proxy,
-    proxy_se; gold is None where there is none to measure, and an error is None with a single prompt.
+    `proxy` and what each judge says have shape (prompts, N). The estimate over all subsets of size n is unbiased; its
+    error is over prompts, and it is precise up to about n = N / 4. Rows of n, kl, proxy, proxy_se, and NAME and NAME_se
+    of each judge: None of one who does not know, and an error is None with a single prompt.
     """
-    found = curve(proxy, gold)
-    rows = []
-    for place, n in enumerate(found.sizes):
-        picked = mean_of(found.proxy[:, place]).as_dict()
-        true: dict[str, Any] = {"mean": None, "se": None}
-        if found.truth is not None:
-            true = mean_of(found.truth[:, place]).as_dict()
-        rows.append(
-            {
-                "n": n,
-                "kl": kl_bound(n),
-                "gold": true["mean"],
-                "gold_se": true["se"],
-                "proxy": picked["mean"],
-                "proxy_se": picked["se"],
-            }
-        )
+    curves = {name: curve(proxy, said) for name, said in judges.items()}
+    found = curve(proxy)
+    rows: list[dict[str, Any]] = [{"n": n, "kl": kl_bound(n)} for n in found.sizes]
+    columns = {"proxy": found.proxy} | {name: one.truth for name, one in curves.items()}
+    for name, values in columns.items():
+        for place, row in enumerate(rows):
+            mean = None if values is None else mean_of(values[:, place]).as_dict()
+            row |= {name: mean and mean["mean"], f"{name}_se": mean and mean["se"]}
     return rows
 
 

@@ -58,6 +58,8 @@ def _values(answer: Answer) -> dict[str, Value]:
     }
     if answer.score is not None:
         found["score"] = lambda a: a.score or 0.0
+    if answer.held_out is not None:
+        found["held_out"] = lambda a: a.held_out or 0.0
     if answer.gold is not None:
         found["gold"] = lambda a: _gold(a, "total")
         found |= {f"gold_parts.{part}": lambda a, part=part: _gold(a, part) for part in PARTS}  # type: ignore[misc]

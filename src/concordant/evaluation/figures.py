@@ -13,9 +13,18 @@ WIN_RATE = (
 
 
 def compared_figures(
-    *, families: Sequence[str] | None, behaviors: Sequence[str] = (), scored: bool, labelers: bool, text: bool
+    *,
+    families: Sequence[str] | None,
+    behaviors: Sequence[str] = (),
+    scored: bool,
+    labelers: bool,
+    text: bool,
+    held_out: bool = False,
 ) -> list[str]:
-    """All that are measured: with `families` and `behaviors` of a world; without one `families` is None."""
+    """All that are measured: with `families` and `behaviors` of a world; without one `families` is None.
+
+    `held_out`: there is a second reward model.
+    """
     found = [*OF_ANY_MODEL, f"{WIN_RATE}people"]
     if text:
         found += OF_TEXT
@@ -23,6 +32,8 @@ def compared_figures(
         found.append(f"{WIN_RATE}labelers")
     if scored:
         found += ["score", f"{WIN_RATE}score"]
+    if held_out:
+        found.append("held_out")
     if families is not None:
         found += ["gold", f"{WIN_RATE}gold", *(f"gold_parts.{part}" for part in PARTS)]
         for table in ("gold_by_family", "refusals_by_family"):

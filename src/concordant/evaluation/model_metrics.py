@@ -41,6 +41,8 @@ def describe(answers: Sequence[Answer]) -> dict[str, Any]:
     }
     if all(answer.score is not None for answer in answers):
         figures["score"] = _mean(answers, lambda a: a.score or 0.0)
+    if all(answer.held_out is not None for answer in answers):
+        figures["held_out"] = _mean(answers, lambda a: a.held_out or 0.0)
     if all(answer.gold is not None for answer in answers):
         figures |= _by_gold(answers)
     return figures
@@ -88,18 +90,32 @@ def _by_gold(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def relative_to(start: Sequence[Answer], answers: Sequence[Answer]) -> dict[str, Any]:
-    """Length and score in standard deviations of those of the model that training started from, less their mean."""
-    values: dict[str, Callable[[Answer], float]] = {"length_z": lambda a: a.length}
-    if all(answer.score is not None for answer in (*start, *answers)):
-        values["score_z"] = lambda a: a.score or 0.0
-    found = {}
-    for name, value in values.items():
-        usual = np.array([value(answer) for answer in start])
-        spread = float(usual.std(ddof=1)) if len(usual) > 1 else 0.0
-        if spread:
-            middle = float(usual.mean())
-            found[name] = _mean(answers, lambda a: (value(a) - middle) / spread)  # noqa: B023
-    return found
+    """Length and scores in standard deviations of those of the model that training started from, less their mean.
+
+    `held_out_gap`: by how much more the score rose than that of the second reward model, both in these units.
+    """
+    values: dict[str, Callable[[Answer], float | None]] = {
+        "length_z": lambda a: a.length,
+        "score_z": lambda a: a.score,
+        "held_out_z": lambda a: a.held_out,
+    }
+    known = {name: found for name, value in values.items() if (found := _standard(start, answers, value))}
+    if {"score_z", "held_out_z"} <= known.keys():
+        known["held_out_gap"] = [a - b for a, b in zip(known["score_z"], known["held_out_z"], strict=True)]
+    draws = [answer.draw for answer in answers]
+    return {name: mean_of(found, draws).as_dict() for name, found in known.items()}
+
+
+def _standard(
+    start: Sequence[Answer], answers: Sequence[Answer], value: Callable[[Answer], float | None]
+) -> list[float] | None:
+    """The values of answers on the scale of the start's; None where some are unknown, or all of the start's alike."""
+    usual, found = ([value(answer) for answer in side] for side in (start, answers))
+    if any(one is None for one in (*usual, *found)) or len(usual) < 2:
+        return None
+    scale = np.array(usual, dtype=np.float64)
+    spread = float(scale.std(ddof=1))
+    return [(one - float(scale.mean())) / spread for one in found if one is not None] if spread else None
 
 
 def within_prompts(groups: Sequence[Sequence[Answer]], vocabulary: Mapping[int, int]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Side:
     score: float | None  # of the reward model
     gold: float | None
     logprobs: Mapping[str, float] = field(default_factory=dict)  # by model: the sum over its tokens, in nats
+    held_out: float | None = None  # score of the second reward model
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ class LabelledPair:
     @property
     def delta(self) -> float:
         """By how much the chosen answer scores higher."""
-        chosen, rejected = self.chosen.score, self.rejected.score
+        return self.delta_by("score")
+
+    def delta_by(self, score: str) -> float:
+        """The same by `score`, or by that of the second reward model, `held_out`."""
+        chosen, rejected = getattr(self.chosen, score), getattr(self.rejected, score)
         if chosen is None or rejected is None:
             raise ValueError("there is no reward model that has scored this pair")
-        return chosen - rejected
+        return float(chosen - rejected)
 
     @property
     def longer(self) -> int:

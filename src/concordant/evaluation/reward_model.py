@@ -39,6 +39,8 @@ def reward_figures(
     if sides[TRAINING]:
         delta, p_chosen, weights, prompts = _columns(sides[TRAINING])
         figures["train"] = accuracy(correctness(delta, p_chosen), weights, prompts)
+    if held_out[0].chosen.held_out is not None:
+        figures["held_out"] = pair_metrics(*_columns(held_out, "held_out"))
     figures["by_label"] = _by_label(held_out)
     figures["by_family"] = _by_family(held_out)
     figures["suspect_labels"] = suspect_labels(held_out)
@@ -55,11 +57,11 @@ def reward_figures(
     return figures
 
 
-def _columns(pairs: Sequence[LabelledPair]) -> tuple[Array, Array, Array, list[str]]:
-    """Differences in score, how probably the first is the better one, weights, and prompts."""
-    delta, p_chosen, weights = (
-        np.array([getattr(pair, name) for pair in pairs], dtype=np.float64)
-        for name in ("delta", "p_chosen", "weight")
+def _columns(pairs: Sequence[LabelledPair], by: str = "score") -> tuple[Array, Array, Array, list[str]]:
+    """Differences in a score, how probably the first is the better one, weights, and prompts."""
+    delta = np.array([pair.delta_by(by) for pair in pairs], dtype=np.float64)
+    p_chosen, weights = (
+        np.array([getattr(pair, name) for pair in pairs], dtype=np.float64) for name in ("p_chosen", "weight")
     )
     return delta, p_chosen, weights, [pair.prompt_id for pair in pairs]
 

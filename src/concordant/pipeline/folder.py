@@ -36,6 +36,11 @@ class StageFolder:
         return self.path / "model"
 
     @property
+    def held_out(self) -> StageFolder:
+        """The second reward model, of the votes that the first did not see, in a folder like that of a stage."""
+        return StageFolder(self.path / "held-out")
+
+    @property
     def checkpoints(self) -> Path:
         """Where the states of a half-done stage lie."""
         return self.path / "state"

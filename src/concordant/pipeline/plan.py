@@ -150,6 +150,8 @@ def settings(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             found[key] = source_fingerprints(recipe.data.sources[name], root)
         else:
             found[key] = (values[section] or {}).get(name) if name else values[section]
+    if found.get("reward") and not found["reward"]["held_out"]:
+        del found["reward"]["held_out"]  # without a second one, the same as before there could be one
     if "feedback" in found:  # people's votes beside those of simulated labelers make no other candidates
         source, most = found["feedback"].pop("source"), found["feedback"].pop("most_votes")
         for name in ("people", "url", "view", "dimension", "rubric"):

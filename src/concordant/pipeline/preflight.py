@@ -309,6 +309,7 @@ def _figures_of(recipe: Recipe, evaluate: EvaluateConfig) -> list[str]:
         scored=recipe.reward is not None,
         labelers=bool(evaluate.labelers),
         text=evaluate.documents > 0 and bool(recipe.world or evaluate.text),
+        held_out=recipe.reward is not None and recipe.reward.held_out > 0,
     )
 
 

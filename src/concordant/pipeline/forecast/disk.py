@@ -58,7 +58,7 @@ def disk_need(
     names = {stage.name for stage in making}
     todo = [work for work in works if work.stage in names]
     return DiskNeed(
-        models=model_bytes(size, names),
+        models=model_bytes(recipe, size, names),
         checkpoints=max((_checkpoints(recipe, size, work) for work in todo), default=0),
         logs=sum(map(_logs, todo)) + REPORT * bool(todo),
         free=free_bytes(stages[0].folder.path) if stages else 0,
@@ -66,12 +66,13 @@ def disk_need(
     )
 
 
-def model_bytes(size: ModelSize | None, stages: Collection[str]) -> int:
+def model_bytes(recipe: Recipe, size: ModelSize | None, stages: Collection[str]) -> int:
     """Bytes of the weights that these stages leave; an adapter is merged into them."""
     if size is None:
         return 0
     policies = sum(stage in ("base", "sft", "policy") for stage in stages)
-    return FLOAT * (policies * size.parameters + ("reward" in stages) * size.trunk)
+    scorers = 1 + bool(recipe.reward and recipe.reward.held_out)
+    return FLOAT * (policies * size.parameters + ("reward" in stages) * scorers * size.trunk)
 
 
 def _checkpoints(recipe: Recipe, size: ModelSize | None, work: Work) -> int:
@@ -112,7 +113,7 @@ def check_disk(recipe: Recipe, stages: Sequence[Planned]) -> None:
     making = [stage for stage in stages if stage.action in MAKING]
     if not making:
         return
-    needed = model_bytes(size_of(recipe), {stage.name for stage in making})
+    needed = model_bytes(recipe, size_of(recipe), {stage.name for stage in making})
     folder = stages[0].folder.path.parents[1]
     room = free_bytes(folder) + freed_bytes(making)
     if needed > room:

@@ -29,6 +29,7 @@ def memory_of(recipe: Recipe, size: ModelSize, work: Work) -> dict[str, int]:
         parts["reference"] = size.parameters * FLOAT
         if recipe.reward is not None:
             parts["reward model"] = size.trunk * FLOAT
+            parts["second reward model"] = size.trunk * FLOAT * bool(recipe.reward.held_out)
     if work.stage in SAMPLING and "sample" in work.spent:
         parts["sampler"] = sampler_bytes(recipe, size, work)
     return {name: number for name, number in parts.items() if number}

@@ -10,7 +10,7 @@ from concordant.evaluation.config import SAMPLES, EvaluateConfig
 from concordant.pipeline.forecast.amounts import NONE, Amount, total
 from concordant.pipeline.forecast.lengths import Shape, mean
 from concordant.pipeline.forecast.look import Look, Seen
-from concordant.pipeline.recipe import Recipe
+from concordant.pipeline.recipe import Recipe, RewardConfig
 from concordant.train.config import (
     NORM_SAMPLES,
     DPOConfig,
@@ -76,7 +76,7 @@ def work_of(recipe: Recipe, look: Look) -> list[Work]:
     if recipe.reads_votes and look.candidates:
         found.append(_sampling(recipe, look))
     if recipe.reward is not None:
-        found.append(_fitting("reward", "reward model", recipe.reward, look.preferences))
+        found.append(_reward(recipe.reward, look.preferences))
     policy = recipe.policy
     if isinstance(policy, FitConfig):
         found.append(_direct(policy, look))
@@ -103,6 +103,22 @@ def _fitting(stage: str, objective: str, config: FitConfig, seen: Seen) -> Work:
         shapes=seen.shapes,
         spent={"train": tokens},
     )
+
+
+def _reward(config: RewardConfig, seen: Seen) -> Work:
+    """The reward model, and after it the one that checks it: each learns from rows of its own."""
+    if not config.held_out:
+        return _fitting("reward", "reward model", config, seen)
+    first, second = (
+        _fitting("reward", "reward models", config, replace(seen, rows=seen.rows and seen.rows.times(share)))
+        for share in (1 - config.held_out, config.held_out)
+    )
+    tokens = _both(first.spent["train"], second.spent["train"])
+    return replace(first, steps=_both(first.steps, second.steps), spent={"train": tokens})
+
+
+def _both(first: Amount | None, second: Amount | None) -> Amount | None:
+    return None if first is None or second is None else first + second
 
 
 def _steps(config: FitConfig, rows: Amount | None) -> Amount | None:

@@ -10,6 +10,7 @@ from concordant.feedback.answering.labelers import Labeler
 from concordant.feedback.answering.simulated import simulated_labelers
 from concordant.models.load import load_reward_model
 from concordant.pipeline.context import Context, path_of
+from concordant.pipeline.folder import StageFolder
 from concordant.rollout.rollout import Rollout, Sample
 from concordant.seeds import derive
 from concordant.train.config import (
@@ -34,7 +35,17 @@ RewardPart = ModelPartConfig | EnsemblePartConfig | FunctionPartConfig | ServerP
 
 def reward_model_of(context: Context, tokens: int) -> RewardModel:
     """The run's reward model, computing at most so many tokens at once."""
-    model = load_reward_model(str(context.inputs["reward"].model)).to(context.machine.device)
+    return _reward_model_in(context, context.inputs["reward"], tokens)
+
+
+def held_out_model_of(context: Context, tokens: int) -> RewardModel | None:
+    """The second reward model, which no policy was trained on; None where the recipe wants none."""
+    folder = context.inputs["reward"].held_out
+    return None if folder.finished() is None else _reward_model_in(context, folder, tokens)
+
+
+def _reward_model_in(context: Context, folder: StageFolder, tokens: int) -> RewardModel:
+    model = load_reward_model(str(folder.model)).to(context.machine.device)
     return RewardModel(model, context.template.pad_id, tokens, context.machine, context.reporter.say)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from concordant.data.batches import Example, Pair, Row
+from concordant.data.splits import split_by_prompt
 from concordant.data.template import Template
 from concordant.data.types import Completion, Preference, Prompt
 from concordant.errors import UserError
@@ -12,6 +13,7 @@ from concordant.feedback.reading.views import preferences
 from concordant.feedback.store import Store
 from concordant.pipeline.context import Context
 from concordant.pipeline.material import check_split
+from concordant.seeds import derive
 
 
 def examples_of(template: Template, preferences: Iterable[Preference]) -> list[Example]:
@@ -68,6 +70,25 @@ def split_preferences(context: Context) -> tuple[list[Preference], list[Preferen
         )
     check_split(len(training), len(held_out), "preferences")
     return training, held_out
+
+
+def learnt_and_kept(
+    context: Context, training: Sequence[Preference]
+) -> tuple[list[Preference], list[Preference]]:
+    """What the reward model learns from, and what is kept for a second one that checks it, split by prompt.
+
+    Errors: UserError where the recipe wants a second one and there is one prompt only.
+    """
+    share = context.recipe.reward.held_out if context.recipe.reward else 0.0
+    learnt, kept = split_by_prompt(training, share, derive(context.recipe.seed, "reward", "held out"))
+    if share and not kept:
+        raise UserError(
+            "a second reward model has nothing to learn from: all preferences are of one prompt",
+            where="reward.held_out",
+            expected="preferences of two prompts at least",
+            fix="give more preferences, or set reward.held_out=0",
+        )
+    return learnt, kept
 
 
 def voted_preferences(context: Context) -> tuple[list[Preference], list[Preference]]:

@@ -10,7 +10,7 @@ from concordant.evaluation.record import Record
 from concordant.models.load import load_policy
 from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.judging import reward_model_of
+from concordant.pipeline.parts.judging import held_out_model_of, reward_model_of
 from concordant.pipeline.parts.measuring.best_of_n import measure_best_of_n
 from concordant.pipeline.parts.measuring.demonstrations import held_out_demonstrations, imitated
 from concordant.pipeline.parts.measuring.duels import measure_duels
@@ -51,13 +51,16 @@ def study_of(context: Context) -> Study:
     config = context.recipe.evaluate
     assert config is not None
     reference = load_policy(context.model_path(context.start)).to(context.machine.device)
-    reward = reward_model_of(context, config.tokens) if "reward" in context.inputs else None
+    reward = held_out = None
+    if "reward" in context.inputs:
+        reward = reward_model_of(context, config.tokens)
+        held_out = held_out_model_of(context, config.tokens)
     splits = {
         split: with_ids(context, prompts, reference, config.completion, what="evaluation prompts")
         for split, prompts in context.material.evaluation(config.prompts).items()
     }
     tokens = Budget(config.tokens, "tokens", context.reporter.say)
-    return Study(context, config, reference, reward, tokens, splits)
+    return Study(context, config, reference, reward, held_out, tokens, splits)
 
 
 def measured(study: Study, names: list[str], progress: Progress) -> Record:

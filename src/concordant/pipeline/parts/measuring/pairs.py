@@ -12,8 +12,8 @@ from concordant.data.types import Preference
 from concordant.evaluation.pairs import HELD_OUT, TRAINING, LabelledPair, Side
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.lengths import fit_all, longest, shortened
-from concordant.pipeline.parts.measuring.study import Study
-from concordant.pipeline.parts.preferences import example_of, grouped, voted_preferences
+from concordant.pipeline.parts.measuring.study import Study, scored
+from concordant.pipeline.parts.preferences import example_of, grouped, learnt_and_kept, voted_preferences
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def compared_answers(context: Context, model: Any) -> list[Compared]:
     """
     if not context.recipe.reads_votes:
         return []
-    training, held_out = map(grouped, voted_preferences(context))
+    voted, kept_out = voted_preferences(context)
+    training, held_out = grouped(learnt_and_kept(context, voted)[0]), grouped(kept_out)
     some = training[:: max(1, len(training) // max(1, len(held_out)))][: len(held_out)]
     sides = ((HELD_OUT, held_out, "held-out preferences"), (TRAINING, some, "preferences of training"))
     return [
@@ -63,15 +64,14 @@ def labelled_pairs(
 ) -> list[LabelledPair]:
     """One record per pair, with what the reward model says; `logprobs` by model, of each of `rows_of`."""
     rows = rows_of(compared)
-    scores: list[float | None] = [None] * len(rows)
-    if study.reward is not None:
-        with study.context.timed("score") as timer:
-            timer.tokens = sum(row.length for row in rows)
-            scores = study.reward.score_rows(rows).tolist()
+    scores, others = (scored(model, rows) for model in (study.reward, study.held_out))
     found, first = [], 0
     for number, one in enumerate(compared):
         sides = [
-            _side(study, one, row, scores[at], {name: values[at] for name, values in logprobs.items()})
+            replace(
+                _side(study, one, row, scores[at], {name: values[at] for name, values in logprobs.items()}),
+                held_out=others[at],
+            )
             for at, row in enumerate(one.example.rows, start=first)
         ]
         first += len(sides)

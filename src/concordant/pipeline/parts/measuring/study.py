@@ -20,6 +20,11 @@ from concordant.rollout.rollout import Asked, Rollout, Sample
 from concordant.train.rewards import RewardModel
 
 
+def scored(model: RewardModel | None, rows: Sequence[Row]) -> list[Any]:
+    """The score of each row; None where there is no model."""
+    return model.score_rows(rows).tolist() if model and rows else [None] * len(rows)
+
+
 @dataclass(frozen=True)
 class Study:
     """What the measurements share."""
@@ -28,6 +33,7 @@ class Study:
     config: EvaluateConfig
     reference: Any
     reward: RewardModel | None
+    held_out: RewardModel | None  # a second one, which no policy was trained on
     tokens: Budget  # of a pass through the reference
     splits: dict[str, list[Asked]]
 
@@ -66,21 +72,29 @@ class Study:
                 tokens=self.tokens,
                 machine=self.context.machine,
             )
-            scores = self.reward.score(prompts, rollout).tolist() if self.reward else [None] * len(found)
+            rows = [sample.row for sample in rollout.samples]
+            scores, others = (scored(model, rows) for model in (self.reward, self.held_out))
         return [
-            self._answer(name, split, prompts[sample.prompt], sample, drift, score)
-            for sample, drift, score in zip(rollout.samples, found, scores, strict=True)
+            self._answer(name, split, prompts[sample.prompt], sample, *known)
+            for sample, *known in zip(rollout.samples, found, scores, others, strict=True)
         ]
 
     def _answer(
-        self, name: str, split: str, prompt: Prompt, sample: Sample, drift: Drift, score: float | None
+        self,
+        name: str,
+        split: str,
+        prompt: Prompt,
+        sample: Sample,
+        drift: Drift,
+        score: float | None,
+        held_out: float | None,
     ) -> Answer:
         text = self.context.template.text(sample.completion)
         gold = self.context.material.gold(prompt, text)
         failures = self.context.material.failures(prompt, text)
         length = len(sample.completion)
         return Answer(
-            name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold, failures
+            name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold, failures, held_out
         )
 
     def logprobs(self, model: Any, rows: Sequence[Row]) -> list[float]:
