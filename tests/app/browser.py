@@ -96,7 +96,9 @@ def serving(store: Store, browser: Browser, app: FastAPI | None = None) -> Itera
     port = free_port("127.0.0.1")
     owner = add_account(store, "owner", "admin")
     app = app or create_app(store, owner=owner, owner_token="the token of the test")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="warning")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -32,7 +32,7 @@ class RewardConfig(FitConfig):
     centering: float = Field(0.001, ge=0)
     """Weight of the squared sum of both scores, which keeps scores near zero."""
     held_out: float = Field(0.0, ge=0, lt=1)
-    """Share of the prompts whose pairs a second reward model learns from in its place, to check it; 0 = no second one."""
+    """Share of the prompts whose pairs a second reward model learns from in its place, to check it; 0 = none."""
 
 
 class Recipe(Config):

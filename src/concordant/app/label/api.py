@@ -180,7 +180,7 @@ def erase_account(request: Request, account: Admin, account_id: Key) -> forms.Er
     if known is None:
         raise HTTPException(404, "there is no such account")
     found = erase(store, known.name, by=account.labeler)
-    return forms.Erased(votes=found.votes, completions=found.texts, compact=store.compact())
+    return forms.Erased(votes=found.votes, completions=found.completions, compact=store.compact())
 
 
 @router.delete("/tokens/{token_id}")

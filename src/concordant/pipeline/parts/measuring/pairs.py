@@ -64,7 +64,9 @@ def labelled_pairs(
 ) -> list[LabelledPair]:
     """One record per pair, with what the reward model says; `logprobs` by model, of each of `rows_of`."""
     rows = rows_of(compared)
-    scores, others = (scored(model, rows) for model in (study.reward, study.held_out))
+    with study.context.timed("score") as timer:
+        timer.tokens = sum(row.length for row in rows)
+        scores, others = (scored(model, rows) for model in (study.reward, study.held_out))
     found, first = [], 0
     for number, one in enumerate(compared):
         sides = [

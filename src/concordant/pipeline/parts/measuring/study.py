@@ -94,7 +94,18 @@ class Study:
         failures = self.context.material.failures(prompt, text)
         length = len(sample.completion)
         return Answer(
-            name, split, sample.prompt, prompt, text, length, sample.ended, drift, score, gold, failures, held_out
+            name,
+            split,
+            sample.prompt,
+            prompt,
+            text,
+            length,
+            sample.ended,
+            drift,
+            score,
+            gold,
+            failures,
+            held_out,
         )
 
     def logprobs(self, model: Any, rows: Sequence[Row]) -> list[float]:
