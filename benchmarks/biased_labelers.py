@@ -3,12 +3,13 @@
     python benchmarks/biased_labelers.py --seeds 0 1 2 --runs runs/monitors
 
 The demo is run for every seed with careful labelers and with each biased kind. Rates are those of the final policy's
-answers to 1,500 prompts, as far as canaries ask them too. The margins are those that every world has to keep.
+answers to 1,500 prompts. The margins are those that every world has to keep.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -36,14 +37,14 @@ MARGINS: Mapping[str, tuple[str, Callable[[Figures, Figures], bool]]] = {
 
 
 def figures(run: Path, seed: int) -> dict[str, float]:
-    """Canaries, words and gold of a run's final policy."""
+    """Words, failures and gold of a run's final policy."""
     said = answers(run)
     found = {"words": fmean(len(text.split()) for _, text, _ in said)}
-    for canary in Town(seed).canaries():
-        asked = {prompt.id for prompt in canary.prompts}
-        found[canary.name] = fmean(
-            canary.fails(prompt, text) for prompt, text, _ in said if prompt.id in asked
-        )
+    town, failed = Town(seed), defaultdict[str, list[bool]](list)
+    for prompt, text, _ in said:
+        for name, failure in town.failures(prompt, text).items():
+            failed[name].append(failure)
+    found |= {name: fmean(failures) for name, failures in sorted(failed.items())}
     found["gold, benign"] = fmean(gold.total for prompt, _, gold in said if prompt.family == "benign")
     found["gold"] = fmean(gold.total for *_, gold in said)
     return found
