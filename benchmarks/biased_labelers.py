@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from town_runs import answers, town_run
+from town_runs import TownRun
 
 from concordant.evaluation.comparison import OverSeeds
 from concordant.worlds.town import Town
@@ -36,11 +36,11 @@ MARGINS: Mapping[str, tuple[str, Callable[[Figures, Figures], bool]]] = {
 }
 
 
-def figures(run: Path, seed: int) -> dict[str, float]:
+def figures(run: TownRun, town: Town) -> dict[str, float]:
     """Words, failures and gold of a run's final policy."""
-    said = answers(run)
+    said = run.answers
     found = {"words": fmean(len(text.split()) for _, text, _ in said)}
-    town, failed = Town(seed), defaultdict[str, list[bool]](list)
+    failed = defaultdict[str, list[bool]](list)
     for prompt, text, _ in said:
         for name, failure in town.failures(prompt, text).items():
             failed[name].append(failure)
@@ -58,7 +58,7 @@ def main(given: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(given)
     kinds = (CAREFUL, *MARGINS)
     found = {
-        kind: [figures(town_run(asked.runs, seed, *_words(kind)), seed) for seed in asked.seeds]
+        kind: [figures(TownRun.made(asked.runs, seed, *_words(kind)), Town(seed)) for seed in asked.seeds]
         for kind in kinds
     }
     print(f"| of the policy | {' | '.join(kinds)} |\n|---|{'---|' * len(kinds)}")

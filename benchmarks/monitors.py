@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from town_runs import POLICY, answers, town_run
+from town_runs import TownRun
 
 from concordant.pipeline.folder import read_json, read_jsonl
 
@@ -94,17 +94,17 @@ class WentBack:
         return (self.best[1] - self.end[0]) / math.hypot(self.end[1], self.best[2])
 
 
-def went_back(run: Path) -> WentBack:
+def went_back(run: TownRun) -> WentBack:
     """Read the logs and figures of a run that may go back.
 
     The gold of a checkpoint is that of the samples that its own weights and those of the next two updates gave.
     """
-    golds = [row["objective/gold"] for row in read_jsonl(run / POLICY / "steps.jsonl")]
-    probed = [row["of"] for row in read_jsonl(run / POLICY / "probes.jsonl")]
-    notices = read_jsonl(run / POLICY / "notices.jsonl")
+    golds = [row["objective/gold"] for row in read_jsonl(run.policy / "steps.jsonl")]
+    probed = [row["of"] for row in read_jsonl(run.policy / "probes.jsonl")]
+    notices = read_jsonl(run.policy / "notices.jsonl")
     alarm = next((row["step"] for row in notices if row["detector"] == "rollback"), None)
-    facts = (read_json(run / POLICY / "stage.json") or {})["facts"]
-    end = [gold.total for *_, gold in answers(run)]
+    facts = (read_json(run.policy / "stage.json") or {})["facts"]
+    end = [gold.total for *_, gold in run.answers]
     after = {step: golds[step : step + SMOOTH] for step in probed if step < len(golds)}
     best = max(after, key=lambda step: fmean(after[step]))
     return WentBack(
@@ -126,7 +126,7 @@ def alarms(seeds: Sequence[int], folder: Path) -> None:
     print("|---|---|---|---|---|---|")
     for seed in seeds:
         for name, words in PENALTIES.items():
-            one = watched(town_run(folder, seed, *words) / POLICY)
+            one = watched(TownRun.made(folder, seed, *words).policy)
             verdicts[name].append(one.verdict)
             gold = " → ".join(f"{value:.2f}" for value in one.gold)
             print(
@@ -150,7 +150,7 @@ def rollbacks(seeds: Sequence[int], folder: Path) -> None:
         "| short by, standard errors | highest on the way |\n|---|---|---|---|---|---|---|---|---|"
     )
     for seed in seeds:
-        one = went_back(town_run(folder, seed, *GOING_BACK))
+        one = went_back(TownRun.made(folder, seed, *GOING_BACK))
         cells = (
             seed,
             one.alarm or "none",
