@@ -46,7 +46,7 @@ def test_the_path_of_the_training_and_where_the_policy_stands(asked: tuple[Path,
     steps = rows(asked[0] / "stages" / "05-policy" / "steps.jsonl")
     assert [point["gold"] for point in path["points"]] == [row["objective/gold"] for row in steps]
     assert path["truth"] == "gold"
-    assert path["fit"] is not None
+    assert path["fit"]["start"] == found["models"]["sft"]["gold"]["mean"]
     assert path["d"]["mean"] ** 2 == pytest.approx(max(0, found["models"]["policy"]["kl"]["mean"]))
     assert path["stands"] in ("before", "past", "cannot tell")
 

@@ -20,14 +20,15 @@ def measure_path(context: Context, main: Mapping[str, Sequence[Answer]]) -> dict
         return {}
     before, after = main[context.start], main["policy"]
     known = before[0].gold is not None
-    fit = fit_path(points, gold_mean(before), context.seed("path")) if known else None
+    start = gold_mean(before) if known else None
+    fit = fit_path(points, start, context.seed("path")) if start else None
     kl = mean_of([answer.kl for answer in after], [answer.draw for answer in after])
     d, low, high = (math.sqrt(max(0.0, one)) for one in (kl.mean, kl.low, kl.high))
     return {
         "over_optimisation": {
             "truth": "gold" if known else None,
             "points": points,
-            "fit": fit and fit.as_dict(),
+            "fit": fit.as_dict() | {"start": start.mean} if fit and start else None,
             "d": {"mean": d, "low": low, "high": high},
             "stands": stands(fit, (low, high)),
         }
