@@ -53,7 +53,7 @@ class WeightsAndBiases:
     def alert(self, step: int, title: str, text: str, time: float) -> None:
         """See `Tracker`."""
         titled = f"step {step}: {title}"[:LONGEST_TITLE]
-        self._run.alert(title=titled, text=text, level=self._wandb.AlertLevel.WARN, wait_duration=0)
+        self._run.alert(title=titled, text=text, level="WARN", wait_duration=0)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> None:
         """See `Tracker`."""
