@@ -39,6 +39,7 @@ SECTIONS = (
     ("Training and rewards", ("train/",)),
     ("Worlds", ("worlds/",)),
     ("The red team", ("evaluation/redteam/",)),
+    ("Tasks of lm-evaluation-harness", ("evaluation/harness.py",)),
     ("The store of votes", ("feedback/database/", "feedback/store.py", "feedback/missing.py")),
     ("People and accounts", ("feedback/accounts.py", "feedback/names.py")),
     ("What is asked", ("feedback/asking/",)),

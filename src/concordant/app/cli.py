@@ -20,6 +20,7 @@ from concordant.app.options.models import against, chat, export
 from concordant.app.options.running import compare, plan
 from concordant.app.options.shared import overrides, recipe, run, run_folders, seed, where
 from concordant.app.options.storing import db
+from concordant.app.options.tax import tax
 from concordant.app.options.tracking import track
 from concordant.app.terminal import Steadfast, visible
 from concordant.errors import UserError
@@ -57,6 +58,12 @@ COMMANDS = (
         "attack the models of a run, and say how often it works",
         "redteaming:redteam",
         (run, redteam),
+    ),
+    Entry(
+        "tax",
+        "ask the stages of a run tasks of lm-evaluation-harness, and say what got worse",
+        "taxing:tax",
+        (run, tax),
     ),
     Entry(
         "wins", "say which stages of a run, or of several, beat which others", "gating:wins", (run_folders,)

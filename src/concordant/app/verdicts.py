@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from concordant.evaluation.config import Rule
-from concordant.evaluation.figures import WIN_RATE
+from concordant.evaluation.figures import TASK, WIN_RATE
 from concordant.evaluation.gate import GO, NO_GO, Decision, Reason
 from concordant.pipeline.gate import NO_GATE
 
@@ -80,5 +80,8 @@ def _outcome(reason: Reason) -> str:
 
 
 def _way_to(figure: str) -> str:
-    people = figure == f"{WIN_RATE}people"
-    return " (concordant label RUN --compare sft policy)" if people else ""
+    if figure == f"{WIN_RATE}people":
+        return " (concordant label RUN --compare sft policy)"
+    if figure.startswith(TASK):
+        return f" (concordant tax RUN --tasks {figure.removeprefix(TASK).split('.')[0]})"
+    return ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 PARTS = ("helpful", "honest", "harmless", "concise")  # of a gold reward
 OF_ANY_MODEL = ("length", "eos_rate", "kl", "duplicate_bigrams", "loops", "distinct.unique_of_16")
+TASK = "task."  # asked of every stage by a command of its own: `task.NAME.METRIC`
 OF_TEXT = ("text.nll_per_token", "text.nll_per_byte")  # that nobody has learnt from
 WIN_RATE = (
     "win_rate."  # against the model the policy started from, as people, labelers, gold or the score decide

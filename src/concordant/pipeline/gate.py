@@ -67,6 +67,7 @@ def decide_run(recipe: Recipe, run_folder: Path) -> tuple[Decision, dict[str, An
     """
     from concordant.evaluation.gate import decide
     from concordant.pipeline.duels import with_people
+    from concordant.pipeline.tax import with_tax
 
     results = read_json(run_folder / "results.json")
     row = (results or {}).get("gate")
@@ -86,4 +87,5 @@ def decide_run(recipe: Recipe, run_folder: Path) -> tuple[Decision, dict[str, An
             expected="demands as [gate] of a recipe has them",
             fix="ask with the version of concordant that made the run, or run its recipe again",
         ) from None
-    return decide(gate, with_people(results, store_address(recipe, run_folder), run_folder)), row
+    now = with_tax(with_people(results, store_address(recipe, run_folder), run_folder), run_folder)
+    return decide(gate, now), row

@@ -45,8 +45,9 @@ def write_results(recipe: Recipe, run_folder: Path, stages: list[Planned]) -> No
     }
     if figures:
         from concordant.pipeline.duels import with_people
+        from concordant.pipeline.tax import with_tax
 
-        results = with_people(results, store_address(recipe, run_folder), run_folder)
+        results = with_tax(with_people(results, store_address(recipe, run_folder), run_folder), run_folder)
         hashes = judged_by(run_folder, recipe.gate)
         if recipe.gate is not None:
             results["gate"] = gate_row(recipe.gate, results, before, hashes)
