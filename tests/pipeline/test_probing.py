@@ -167,6 +167,19 @@ def test_going_back_to_the_very_beginning(
     assert weights(trained, "05-policy") == weights(trained, "02-sft")
 
 
+def test_going_back_is_for_the_policy_alone(finished: Path, tmp_path: Path, few: None) -> None:
+    """Fixed data has no probes: what its stages leave is what `checkpoint.best` says, and nothing else is kept."""
+    run = clone(finished, tmp_path / "run", stages=STAGES[:1])
+    recipe = town(
+        tmp_path, **PROBING, monitor__on_alarm="rollback", sft__checkpoint={"every": 1, "best": "-loss"}
+    )
+    told = go_on(recipe, run)
+    assert not any("step 0" in line for line in told.said)
+    losses = {row["step"]: row["loss"] for row in rows(run / "stages" / "02-sft" / "steps.jsonl")}
+    best = min(losses, key=lambda step: losses[step])
+    assert best == max(losses) or any(f"the best by -loss is step {best}" in line for line in told.said)
+
+
 def test_a_pause_asks_people_and_goes_on_where_it_stopped(
     trained: Path, another: Path, tmp_path: Path, fallen: None
 ) -> None:

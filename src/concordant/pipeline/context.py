@@ -129,16 +129,17 @@ class Context:
         when: CheckpointConfig,
         state: Callable[[], Checkpoint],
         restore: Callable[[Checkpoint], None],
+        goes_back: bool = False,
     ) -> Iterator[Step]:
         """Log a loop's steps, show its progress, save checkpoints, and stop in good order when asked to.
 
         Yields the steps on, so that a stage may look at them. Stopping saves a checkpoint first. Where the recipe
-        wants the best checkpoint, `restore` gets it after the last step; where an alarm calls for going back, it gets
-        the one whose answers were liked best, and no step is taken after it. `figures` are those of what is left then.
+        wants the best checkpoint, `restore` gets it after the last step. Where a loop `goes_back`, an alarm may end
+        it, and `restore` gets the checkpoint whose answers were liked best. `figures` are those of what is left then.
         """
         from concordant.pipeline.following import Following
 
-        return Following(self, title, when, state, restore).over(steps)
+        return Following(self, title, when, state, restore, goes_back).over(steps)
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Go on from the facts of a checkpoint."""

@@ -25,11 +25,11 @@ class Following:
     when: CheckpointConfig
     state: Callable[[], Checkpoint]
     restore: Callable[[Checkpoint], None]
+    goes_back: bool  # where an alarm calls for it
 
     def __post_init__(self) -> None:
         self.kept = Checkpoints(self.context.folder.checkpoints, self.when.keep)
         self.cadence = Cadence(self.when)
-        self.goes_back = self.context.recipe.monitor.on_alarm == "rollback"
         self.saved = 0
 
     def over(self, steps: Iterable[Step]) -> Iterator[Step]:
@@ -53,7 +53,7 @@ class Following:
                     last, context.figures = step, dict(step.metrics)
                     progress.to(step.number, headline(step.metrics))
                     writer.check()
-                    if context.watch.action == "rollback":
+                    if self._must_go_back:
                         break  # before anything is saved from which training would go on
                     if step.number == step.total:
                         continue  # the stage is about to leave more than a checkpoint; the run stops behind it
@@ -66,10 +66,14 @@ class Following:
                     self._save(writer, last.number, {})
                 writer.finish()
                 raise
-        if last is not None and context.watch.action == "rollback":
+        if last is not None and self._must_go_back:
             self._go_back(last)
         elif last is not None and self.when.best:
             self._take_best(last)
+
+    @property
+    def _must_go_back(self) -> bool:
+        return self.goes_back and self.context.watch.action == "rollback"
 
     def _keep(self, writer: CheckpointWriter, step: Step) -> None:
         """Save a checkpoint if one is due."""

@@ -52,6 +52,7 @@ def follow_samples(
         when=config.checkpoint,
         state=moved.state,
         restore=restorer(moved.learner),
+        goes_back=context.recipe.monitor.on_alarm == "rollback",
     )
     for step in following:
         context.folder.append(context.folder.samples, shown(context, step))
