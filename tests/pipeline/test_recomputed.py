@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from concordant.evaluation.leaderboard import standings
 from concordant.evaluation.win_rates import duels_of
 from concordant.pipeline.duels import sampled_answers
@@ -54,6 +56,20 @@ def test_a_policy_of_pairs_is_measured_by_its_implicit_reward(tmp_path: Path) ->
     steps = rows(tmp_path / "run" / "stages" / "05-policy" / "steps.jsonl")
     assert abs(steps[0]["policy/chosen_change"]) < 1e-6 > abs(steps[0]["policy/rejected_change"])
     assert steps[-1]["policy/chosen_change"] != steps[-1]["policy/rejected_change"]
+
+
+def test_the_last_look_while_training_is_what_is_measured_afterwards(finished: Path) -> None:
+    steps = rows(finished / "stages" / "04-reward" / "steps.jsonl")
+    held_out = [row for row in rows(folder_of(finished).pairs) if row["split"] == "held out"]
+    assert len({row["group"] for row in held_out}) <= 128, "all of them were looked at"
+    measured = results(finished)["reward_model"]
+    assert steps[-1]["validation/accuracy"] == pytest.approx(measured["accuracy"])
+    centering = steps[-1]["validation/loss"] - measured["log_loss"]
+    assert 0 <= centering < 0.01, "the loss has a small term that keeps scores near zero"
+    fitted = rows(finished / "stages" / "02-sft" / "steps.jsonl")
+    looks = [row["validation/loss"] for row in fitted if "validation/loss" in row]
+    assert len(looks) == 5
+    assert looks[-1] < looks[0]
 
 
 def test_a_changed_row_changes_the_figures(finished: Path) -> None:

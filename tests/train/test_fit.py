@@ -15,11 +15,11 @@ from concordant.data.batches import Example, Row, collate, micro_batches
 from concordant.models.forward import completion_logits, sequence_scores
 from concordant.models.load import add_adapter, load_policy, new_reward_model
 from concordant.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from concordant.train.fit import always, fit
+from concordant.train.fit import always, fit, validated
 from concordant.train.objectives.reward import reward_objective
 from concordant.train.objectives.sft import sft_objective
 from concordant.train.step import Step
-from tinies import ADAPTER, PAD, random_prompts, same, sampler_of, weights
+from tinies import ADAPTER, PAD, plain_logprobs, random_prompts, same, sampler_of, weights
 
 
 def test_sft_memorises_eight_rows(folders: dict[str, str]) -> None:
@@ -73,15 +73,17 @@ def test_a_reward_model_learns_that_shorter_wins(k: int, folders: dict[str, str]
     model = new_reward_model(folders["mild"], pad_id=PAD, seed=0)
     learner = learner_of(model, lr=4e-3, tokens=2000)
     objective = reward_objective(model, centering=0.01)
-    steps = list(
-        fit(learner, shorter_wins(800, seed=0, k=k), always(objective), config_of(40, 48 // k), seed=0)
-    )
+    config, unseen = config_of(40, 48 // k), shorter_wins(100, seed=1)
+    fitting = fit(learner, shorter_wins(800, seed=0, k=k), always(objective), config, seed=0)
+    steps = list(validated(fitting, learner, unseen, objective, config))
     assert steps[0].metrics["reward/accuracy"] < 0.8
     assert steps[-1].metrics["reward/accuracy"] > 0.9
-    unseen = shorter_wins(100, seed=1)
     batch = collate([row for example in unseen for row in example.rows], PAD)
     scores = sequence_scores(model, batch).detach().reshape(-1, 2)
     assert float((scores[:, 0] > scores[:, 1]).float().mean()) > 0.9
+    assert steps[-1].metrics["validation/accuracy"] == pytest.approx(
+        float((scores[:, 0] > scores[:, 1]).float().mean())
+    )
 
 
 def test_equal_scores_are_half_right(folders: dict[str, str]) -> None:
@@ -180,3 +182,29 @@ def test_every_step_is_one_whole_batch_where_epochs_and_micro_batches_end_uneven
         seen.append([[s.metrics[name] for s in steps] for name in ("loss", "optimizer/grad_norm_a")])
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-4)
     assert seen[0][1] == pytest.approx(seen[1][1], rel=1e-3)
+
+
+@pytest.mark.parametrize("tokens", [60, 100_000])
+def test_what_was_kept_out_is_looked_at_and_not_learnt_from(tokens: int, folders: dict[str, str]) -> None:
+    """Every so often and at the end, as it is after the step; the weights are those of a fit that nobody watched."""
+    held_out = single_examples(5, seed=99)
+
+    def run(looks: int) -> tuple[list[Step], Any]:
+        model = load_policy(folders["llama"])
+        learner = learner_of(model, lr=1e-2, tokens=tokens)
+        objective = sft_objective(model)
+        config = config_of(7, 8).model_copy(update={"validations": looks})
+        steps = fit(learner, single_examples(20, seed=1), always(objective), config, seed=0)
+        return list(validated(steps, learner, held_out, objective, config)), model
+
+    watched, model = run(3)
+    alone, other = run(0)
+    assert same(weights(model), weights(other))
+    looked = [step.number for step in watched if "validation/loss" in step.metrics]
+    assert looked == [2, 4, 6, 7]
+    assert not [step for step in alone if "validation/loss" in step.metrics]
+    rows = [example.rows[0] for example in held_out]
+    said = [plain_logprobs(model, row) for row in rows]
+    nll = -sum(float(one.sum().detach()) for one in said) / sum(len(row.completion) for row in rows)
+    assert watched[-1].metrics["validation/loss"] == pytest.approx(nll, rel=1e-5)
+    assert watched[-1].tokens["validate"] == sum(row.length for row in rows)

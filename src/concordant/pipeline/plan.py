@@ -21,7 +21,7 @@ from concordant.pipeline.recipe import Recipe
 from concordant.train.config import EnsemblePartConfig, FunctionPartConfig, RewardPartConfig, ScoredConfig
 
 # Settings that change memory and time but not what is learnt.
-FREE_SETTINGS = ("checkpoint", "tokens", "packing", "timeout", "durability", "skip_at_most")
+FREE_SETTINGS = ("checkpoint", "tokens", "packing", "timeout", "durability", "skip_at_most", "validations")
 
 # Keys of the recipe that every stage's result depends on, that decide which rows there are, and what is asked.
 EVERYWHERE = ("seed", "machine.precision", "model", "data.overlong")

@@ -118,6 +118,8 @@ class FitConfig(LoopConfig):
     """Passes over the data; ignored when steps is set."""
     steps: int = Field(0, ge=0)
     """Optimiser steps; 0 = as many as epochs asks for."""
+    validations: int = Field(5, ge=0)
+    """Looks at up to 128 rows that were kept out, evenly over the steps: demonstrations and pairs."""
 
     def total_steps(self, examples: int) -> int:
         """Optimiser steps on this many examples."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from concordant.data.batches import Example, epochs
 from concordant.train.config import FitConfig
 from concordant.train.learner import Learner, Objective
 from concordant.train.step import Step
+
+VALIDATED = {"loss": "validation/loss", "reward/accuracy": "validation/accuracy"}
 
 
 def fit(
@@ -36,6 +39,34 @@ def fit(
         metrics |= learner.step()
         tokens = sum(row.length for example in batch for row in example.rows)
         yield Step(number, total, metrics, {"train": tokens}, {"train": time.perf_counter() - begin})
+
+
+def validated(
+    steps: Iterator[Step],
+    learner: Learner,
+    held_out: Sequence[Example],
+    objective: Objective,
+    config: FitConfig,
+) -> Iterator[Step]:
+    """The steps, `config.validations` of them with the loss on examples that nothing is learnt from, and the accuracy.
+
+    They are spread evenly, and the last step is one of them. The model is looked at after its step.
+    """
+    for step in steps:
+        every = max(1, step.total // max(1, config.validations))
+        if not config.validations or (step.number % every and step.number != step.total):
+            yield step
+            continue
+        begin = time.perf_counter()
+        found = learner.look(held_out, objective)
+        figures = {VALIDATED[name]: value for name, value in found.items() if name in VALIDATED}
+        read = sum(row.length for example in held_out for row in example.rows)
+        yield replace(
+            step,
+            metrics={**step.metrics, **figures},
+            tokens={**step.tokens, "validate": read},
+            seconds={**step.seconds, "validate": time.perf_counter() - begin},
+        )
 
 
 def always(objective: Objective) -> Callable[[Sequence[Example]], Objective]:

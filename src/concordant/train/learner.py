@@ -8,7 +8,7 @@ whole step (`data.batches.count`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,15 +144,35 @@ class Learner:
 
     def _accumulate(self, part: Part, objective: Objective, tokens: int) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
+        for batch, loss, metrics in self._parts(part, objective, tokens):
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._passes.append(_Pass(batch.index_B, loss.detach()))
+            _add(sums, {"loss": loss, **metrics})
+        return {name: float(value) for name, value in sums.items()}
+
+    @torch.no_grad()
+    def look(self, examples: Sequence[Example], objective: Objective) -> dict[str, float]:
+        """The loss and the summed metrics of the objective over `examples`, of which nothing is learnt."""
+        part = Part(tuple(examples), count(examples), {})
+
+        def work(tokens: int) -> dict[str, Tensor]:
+            sums: dict[str, Tensor] = {}
+            for _, loss, metrics in self._parts(part, objective, tokens):
+                _add(sums, {"loss": loss, **metrics})
+            return sums
+
+        sums = self.budget.run(work, least=min(example.length for example in examples))
+        return {name: float(value) for name, value in sums.items()}
+
+    def _parts(
+        self, part: Part, objective: Objective, tokens: int
+    ) -> Iterator[tuple[MicroBatch, Tensor, Any]]:
+        """Loss and metrics of each micro-batch, which add up to those of the whole."""
         for cut in micro_batches(part.examples, tokens, self.pad_id, packed=self.packing):
             batch = cut.to(self.machine.device)
             with self.machine.autocast():
                 loss, metrics = objective(batch, part.counts)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._passes.append(_Pass(batch.index_B, loss.detach()))
-            for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-        return {name: float(value) for name, value in sums.items()}
+            yield batch, loss, metrics
 
     def step(self) -> dict[str, float]:
         """Clip, take one optimiser step and clear the gradient, unless loss or gradient is not finite.
@@ -249,3 +269,9 @@ class Learner:
             for name, parameter in group.module.named_parameters()
             if parameter.requires_grad
         ]
+
+
+def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Add what one micro-batch contributes."""
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value.detach()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from concordant.data.batches import Row
-from concordant.data.template import Template
+from typing import Any
+
+from concordant.data.batches import Example, Row
+from concordant.data.template import Overlong, Template
 from concordant.data.types import Demonstration, Message
+from concordant.pipeline.context import Context
+from concordant.pipeline.parts.lengths import fit_all, longest, shortened
+
+Shown = tuple[Demonstration, Example]
 
 
 def demonstration_row(template: Template, demo: Demonstration, limit: int) -> Row:
@@ -17,3 +23,19 @@ def demonstration_row(template: Template, demo: Demonstration, limit: int) -> Ro
     if len(ids) > limit:
         first = len(mask) - mask[::-1].index(False) if False in mask[first:] else first
     return Row(tuple(ids[:first]), tuple(ids[first:]), tuple(mask[first:]))
+
+
+def held_out_demonstrations(context: Context, model: Any, n: int) -> list[Shown]:
+    """Up to `n` demonstrations that nothing learns from, with their tokens, as far as they fit into the model."""
+    demos = context.material.held_out_demonstrations(n)
+    if not demos:
+        return []
+    limit = context.limit(model)
+    shown = [(demo, Example((demonstration_row(context.template, demo, limit),))) for demo in demos]
+
+    def shorten(one: Shown, overlong: Overlong) -> Shown | None:
+        example = shortened(context, one[1], limit, overlong)
+        return None if example is None else (one[0], example)
+
+    lengths = [longest(example) for _, example in shown]
+    return fit_all(context, shown, lengths, limit, shorten, what="held-out demonstrations")

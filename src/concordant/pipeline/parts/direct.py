@@ -8,7 +8,7 @@ from typing import Any
 from concordant.data.batches import Example
 from concordant.models.load import Reference, load_policy, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import fit_stage, with_adapter
+from concordant.pipeline.parts.fitting import MOST_VALIDATED, fit_stage, with_adapter
 from concordant.pipeline.parts.judgements import judged_examples
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, split_preferences
@@ -25,13 +25,14 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     limit = context.limit(policy)
     if isinstance(config, KTOConfig):
         examples = judged_examples(context, limit)
+        held_out: list[Example] = []
     else:
-        training, _ = split_preferences(context)
-        examples = fit_examples(context, examples_of(context.template, training), limit, what="preferences")
+        examples, held_out = _compared(context, limit)
         _say_what_is_not_read(context, examples, config)
     if isinstance(config, DPOConfig | IPOConfig | KTOConfig):
         # Here the policy still is its reference: what it says now is what the reference says for good.
-        examples = with_reference(context, Reference(policy), examples, config.tokens)
+        both = with_reference(context, Reference(policy), [*examples, *held_out], config.tokens)
+        examples, held_out = both[: len(examples)], both[len(examples) :]
     policy = with_adapter(context, policy)
 
     if isinstance(config, KTOConfig):
@@ -45,9 +46,16 @@ def learn(context: Context, config: DirectPolicyConfig) -> dict[str, Any]:
     else:
         objective_of = always(pair_objective(policy, config))
     title = config.algorithm.upper()
-    last = fit_stage(context, policy, examples, objective_of, config, title=title)
+    last = fit_stage(context, policy, examples, objective_of, config, title=title, held_out=held_out)
     save_model(policy, context.tokenizer, context.folder.model)
     return {**last, "examples": len(examples)}
+
+
+def _compared(context: Context, limit: int) -> tuple[list[Example], list[Example]]:
+    """The pairs to learn from, and those to look at now and then."""
+    training, held_out = (examples_of(context.template, rows) for rows in split_preferences(context))
+    kept = fit_examples(context, training, limit, what="preferences")
+    return kept, fit_examples(context, held_out[:MOST_VALIDATED], limit, what="held-out preferences")
 
 
 def _say_what_is_not_read(context: Context, examples: Sequence[Example], config: PairConfig) -> None:

@@ -10,8 +10,10 @@ from concordant.models.load import add_adapter
 from concordant.pipeline.context import Context
 from concordant.train.checkpoint import Checkpoint, Checkpoints
 from concordant.train.config import FitConfig, LoopConfig
-from concordant.train.fit import fit
+from concordant.train.fit import fit, validated
 from concordant.train.learner import Group, Learner, Objective
+
+MOST_VALIDATED = 128  # examples in a look
 
 
 def fit_stage(
@@ -22,8 +24,12 @@ def fit_stage(
     config: FitConfig,
     *,
     title: str,
+    held_out: Sequence[Example] = (),
 ) -> dict[str, float]:
-    """Fit `model` on examples, from the stage's checkpoint if there is one; returns the figures of what is left."""
+    """Fit `model` on examples, from the stage's checkpoint if there is one; returns the figures of what is left.
+
+    `held_out`, if there are any, are looked at now and then.
+    """
     total = config.total_steps(len(examples))
     groups = [Group("model", model, config.optimizer.lr)]
     learner = make_learner(context, groups, config, total_steps=total)
@@ -33,6 +39,8 @@ def fit_stage(
         return Checkpoint(learner.state(), {"learner": learner.facts()})
 
     steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
+    if held_out:
+        steps = validated(steps, learner, held_out, objective_of(held_out), config)
     following = context.follow(
         steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)
     )

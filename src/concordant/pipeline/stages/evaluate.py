@@ -10,9 +10,10 @@ from concordant.evaluation.record import Record
 from concordant.models.load import load_policy
 from concordant.models.memory import Budget
 from concordant.pipeline.context import Context
+from concordant.pipeline.parts.demonstrations import held_out_demonstrations
 from concordant.pipeline.parts.judging import held_out_model_of, reward_model_of
 from concordant.pipeline.parts.measuring.best_of_n import measure_best_of_n
-from concordant.pipeline.parts.measuring.demonstrations import held_out_demonstrations, imitated
+from concordant.pipeline.parts.measuring.demonstrations import imitated
 from concordant.pipeline.parts.measuring.duels import measure_duels
 from concordant.pipeline.parts.measuring.files import keep
 from concordant.pipeline.parts.measuring.held_out import held_out, read_by
@@ -67,7 +68,8 @@ def measured(study: Study, names: list[str], progress: Progress) -> Record:
     """What these models answer, and what they say of answers that others gave."""
     context, start = study.context, study.context.start
     compared = compared_answers(context, study.reference)
-    shown = held_out_demonstrations(context, study.reference, study.config.prompts)
+    learnt = "sft" in context.inputs
+    shown = held_out_demonstrations(context, study.reference, study.config.prompts) if learnt else []
     documents = held_out(context, study.reference, study.config.documents)
     answers, demonstrations, reads, logprobs = [], [], [], {}
     for done, name in enumerate(names, start=1):
