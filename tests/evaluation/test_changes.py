@@ -105,7 +105,9 @@ def test_failures_are_compared_where_a_prompt_provokes_them() -> None:
     figures = changes(answers, {name: [rows] for name, rows in answers.items()})["policy_minus_sft"]
     guessing = figures["behaviors.guessing"]
     assert (guessing["mean"], guessing["n"]) == (pytest.approx(-1 / 3), 3)
-    known = compared_figures(families=("fact",), behaviors=("guessing",), scored=False, labelers=False)
+    known = compared_figures(
+        families=("fact",), behaviors=("guessing",), scored=False, labelers=False, text=False
+    )
     assert {name for name in known if not name.startswith("win_rate.")} == set(figures)
 
 

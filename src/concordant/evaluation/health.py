@@ -44,6 +44,12 @@ BOUNDS = (
         "reward_model.suspect_labels", -INF, 0.15, "a model that learnt from other labels contradicts many"
     ),
     Bound(
+        "models.START.text.nll_per_token / models.base.text.nll_per_token",
+        -INF,
+        1.1,
+        "fine-tuning unlearnt what the base model could: fewer epochs, a lower learning rate",
+    ),
+    Bound(
         "models.START.eos_rate", 0.98, INF, "demonstrations without an end, or evaluate.completion too small"
     ),
     Bound(
