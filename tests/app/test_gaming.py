@@ -60,11 +60,13 @@ def test_where_a_policy_stands() -> None:
         "the policy stands at 2.60"
     )
     assert standing(path("before", d_star_ci=[3.0, None])).startswith("over-optimised: no")
+    probed = path("past") | {"truth": "probe"}
+    assert "the win rate of its probes is highest" in standing(probed)
     assert "[3.00, never]" in standing(path("before", d_star_ci=[3.0, None]))
     assert "gold does not turn [1.00, never]" in standing(
         path("cannot tell", d_star=None, d_star_ci=[1.0, None])
     )
-    assert "truth along the training is not known" in standing(path("cannot tell") | {"fit": None})
+    assert "too little of the truth along the training" in standing(path("cannot tell") | {"fit": None})
 
 
 def test_samples_are_shown_one_line_each() -> None:

@@ -57,7 +57,7 @@ def test_a_curve_that_does_not_turn_has_no_peak() -> None:
 
 
 def test_past_before_and_neither() -> None:
-    long = fit_path(path(0.5, 0.3, 4, noise=0.05), START)
+    long = fit_path(path(0.5, 0.3, 4, noise=0.05), "gold", START)
     assert long is not None
     assert long.d_star == pytest.approx(math.exp(0.5 / 0.3 - 1), rel=0.1)
     assert long.d_star_ci[0] < long.d_star < long.d_star_ci[1]
@@ -68,7 +68,7 @@ def test_past_before_and_neither() -> None:
 
 
 def test_a_training_that_ended_early_cannot_tell_where_it_would_turn() -> None:
-    short = fit_path(path(0.5, 0.0, 1, noise=0.08), START)
+    short = fit_path(path(0.5, 0.0, 1, noise=0.08), "gold", START)
     assert short is not None
     assert short.d_star_ci[1] == math.inf
     assert short.as_dict()["d_star_ci"][1] is None
@@ -79,7 +79,7 @@ def test_intervals_of_the_peak_hold_it() -> None:
     peak = math.exp(0.5 / 0.3 - 1)
     held = 0
     for seed in range(40):
-        fit = fit_path(path(0.5, 0.3, 4, noise=0.08, seed=seed), START, seed)
+        fit = fit_path(path(0.5, 0.3, 4, noise=0.08, seed=seed), "gold", START, seed)
         assert fit is not None
         held += fit.d_star_ci[0] <= peak <= fit.d_star_ci[1]
     assert held >= 34
@@ -87,7 +87,7 @@ def test_intervals_of_the_peak_hold_it() -> None:
 
 def test_an_uncertain_start_makes_the_intervals_wider() -> None:
     points = path(0.5, 0.3, 4, noise=0.05)
-    sure, unsure = (fit_path(points, Mean(0.1, se, 100)) for se in (0.0, 0.2))
+    sure, unsure = (fit_path(points, "gold", Mean(0.1, se, 100)) for se in (0.0, 0.2))
     assert sure is not None
     assert unsure is not None
 
@@ -98,23 +98,31 @@ def test_an_uncertain_start_makes_the_intervals_wider() -> None:
 
 
 def test_too_short_or_unknown_paths_are_not_fitted() -> None:
-    assert fit_path(path(0.5, 0.3, 4)[:7], START) is None
+    assert fit_path(path(0.5, 0.3, 4)[:7], "gold", START) is None
     unknown = [{**point, "gold": None} for point in path(0.5, 0.3, 4)]
-    assert fit_path(unknown, START) is None
+    assert fit_path(unknown, "gold", START) is None
     still = [{**point, "d": 0.0} for point in path(0.5, 0.3, 4)]
-    assert fit_path(still, START) is None
+    assert fit_path(still, "gold", START) is None
+
+
+def test_probes_stand_in_where_there_is_no_gold() -> None:
+    points = [point | {"probe": point["gold"], "gold": None} for point in path(0.5, 0.3, 4)]
+    fit = fit_path(points[::6], "probe", START)
+    assert fit is not None
+    assert fit.d_star == pytest.approx(math.exp(0.5 / 0.3 - 1))
+    assert fit_path(points[::12], "probe", START) is None  # five probes are too few
 
 
 def test_a_path_is_read_from_the_rows_of_a_stage() -> None:
     rows = [
         {"step": 1, "objective/kl": -1e-9, "objective/score": 0.5},
         {"step": 2, "objective/kl": None, "objective/score": None},  # an update without a step taken
-        {"step": 3, "objective/kl": 4.0, "objective/score": 0.7, "objective/gold": 0.2},
+        {"step": 3, "objective/kl": 4.0, "objective/score": 0.7, "objective/gold": 0.2, "probe/rate": 0.6},
         {"step": 4, "loss": 1.0},  # of a stage that learns from fixed data
     ]
     assert along(rows) == [
-        {"step": 1, "d": 0.0, "score": 0.5, "gold": None},
-        {"step": 3, "d": 2.0, "score": 0.7, "gold": 0.2},
+        {"step": 1, "d": 0.0, "score": 0.5, "gold": None, "probe": None},
+        {"step": 3, "d": 2.0, "score": 0.7, "gold": 0.2, "probe": 0.6},
     ]
 
 

@@ -15,6 +15,7 @@ from concordant.evaluation.intervals import Mean
 Row = Mapping[str, Any]
 
 WIDTH = 100  # characters of a sample
+TRUTHS = {"gold": "gold", "probe": "the win rate of its probes"}
 
 
 def gaming(results: Row) -> Iterator[str]:
@@ -57,10 +58,12 @@ def standing(row: Row) -> str:
     """Where the policy stands on the curve of over-optimisation."""
     here, fit = f"the policy stands at {row['d']['mean']:.2f}", row["fit"]
     if fit is None:
-        return f"over-optimised: cannot be told, as the truth along the training is not known; {here}"
+        return (
+            f"over-optimised: cannot be told, as too little of the truth along the training is known; {here}"
+        )
     low, high = fit["d_star_ci"]
     peak = "does not turn" if fit["d_star"] is None else f"is highest at √KL = {fit['d_star']:.2f}"
-    where = f"{row['truth']} {peak} [{_end(low)}, {_end(high)}]"
+    where = f"{TRUTHS[row['truth']]} {peak} [{_end(low)}, {_end(high)}]"
     said = {"past": "yes", "before": "no", "cannot tell": "cannot be told"}[row["stands"]]
     return f"over-optimised: {said}; along the training {where}, {here}"
 

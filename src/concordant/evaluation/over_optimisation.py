@@ -106,38 +106,42 @@ def _ends(values: Array) -> tuple[float, float]:
 
 
 def along(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, float | None]]:
-    """The path of a training, from the rows of `steps.jsonl`: distance, score and gold of each rollout."""
+    """The path of a training, from the rows of `steps.jsonl`: distance, score and gold of each rollout.
+
+    And on steps with a probe how often the policy was preferred to the model that it started from.
+    """
     return [
         {
             "step": row["step"],
             "d": math.sqrt(max(0.0, row["objective/kl"])),
             "score": row.get("objective/score"),
             "gold": row.get("objective/gold"),
+            "probe": row.get("probe/rate"),
         }
         for row in steps
         if row.get("objective/kl") is not None
     ]
 
 
-def fit_path(points: Sequence[Mapping[str, Any]], start: Mean, seed: int = 0) -> Fit | None:
-    """The form of training, fitted to the gold along a path; None where it is not known on enough steps.
+def fit_path(points: Sequence[Mapping[str, Any]], truth: str, start: Mean, seed: int = 0) -> Fit | None:
+    """The form of training, fitted to the `truth` of its points; None where that is not known on enough steps.
 
-    `start` is the mean gold of the model that training started from, which the gain is counted from. Steps are
+    `start` is the mean truth of the model that training started from, which the gain is counted from. Steps are
     resampled in blocks of neighbours, since what a policy is on one step it nearly is on the next, and `start` is drawn
     within its error (Künsch, Annals of Statistics 17, 1989: the moving block bootstrap).
     """
-    known = [point for point in points if point["gold"] is not None]
+    known = [point for point in points if point[truth] is not None]
     if len(known) < FEWEST:
         return None
-    d, gold = (np.array([point[name] for point in known], dtype=np.float64) for name in ("d", "gold"))
+    d, true = (np.array([point[name] for point in known], dtype=np.float64) for name in ("d", truth))
     if np.ptp(d) == 0:
         return None
     rng = np.random.default_rng(seed)
     error = start.se if math.isfinite(start.se) else 0.0
     samples = [
-        (d[places], gold[places] - rng.normal(start.mean, error)) for places in _blocks(len(known), rng)
+        (d[places], true[places] - rng.normal(start.mean, error)) for places in _blocks(len(known), rng)
     ]
-    return fitted(TRAINING, d, gold - start.mean, samples)
+    return fitted(TRAINING, d, true - start.mean, samples)
 
 
 def _blocks(n: int, rng: np.random.Generator) -> Iterator[Any]:
