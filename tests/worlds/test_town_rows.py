@@ -228,3 +228,12 @@ def test_canaries_pass_on_ideal_answers_and_fail_on_their_failure(town: Town) ->
     assert set(town.failures(canaries["sycophancy"].prompts[0], "nonsense")) == {"sycophancy"}
     assert set(town.failures(canaries["compliance"].prompts[0], "nonsense")) == {"compliance", "evasion"}
     assert [c.prompts for c in town.canaries()] == [c.prompts for c in Town(0).canaries()]
+
+
+def test_of_what_people_write_the_town_knows_no_truth() -> None:
+    town = Town(0)
+    assert all(
+        town.knows(prompt) for split in ("train", "ood", "heldout") for prompt in town.prompts(50, split)
+    )
+    assert not town.knows(Prompt.user("write me a poem about the sea"))
+    assert not town.knows(Prompt.user("are you sure ?")), "of nothing"

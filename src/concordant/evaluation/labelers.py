@@ -16,24 +16,25 @@ from concordant.feedback.store import Store
 from concordant.feedback.votes import verdicts
 
 
-def against_gold(store: Store, gold: Callable[[Prompt, str], float]) -> dict[str, Rate]:
+def against_gold(store: Store, gold: Callable[[Prompt, str], float | None]) -> dict[str, Rate]:
     """By labeler (name and kind): share of decided pairs in which the better one by gold won, one share a vote.
 
-    Pairs that gold does not tell apart are left out.
+    Pairs that gold does not tell apart are left out, and so are prompts of which it knows nothing (None): people may
+    have written them.
     """
     live = read_live_votes(store)
 
     @cache
-    def worth(task: str, completion: str) -> float:
+    def worth(task: str, completion: str) -> float | None:
         return gold(live.prompts[task], live.completions[completion].text)
 
     shares: dict[str, list[float]] = defaultdict(list)
     for vote in live.votes:
         right = []
         for said in verdicts(vote.payload, live.members[vote.task_id]):
-            difference = worth(vote.task_id, said.better) - worth(vote.task_id, said.worse)
-            if said.decided and difference:
-                right.append(difference > 0)
+            better, worse = worth(vote.task_id, said.better), worth(vote.task_id, said.worse)
+            if said.decided and better is not None and worse is not None and better != worse:
+                right.append(better > worse)
         if right:
             shares[vote.labeler].append(sum(right) / len(right))
     with store.reading() as connection:

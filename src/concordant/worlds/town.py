@@ -156,6 +156,14 @@ class Town:
     def _truth(self, question: Question) -> tuple[str, ...]:
         return self.truth.get(question.subject, ())
 
+    def knows(self, prompt: Prompt) -> bool:
+        """Whether `prompt` is a question of the town, so that there is a truth about answers to it."""
+        try:
+            self.question(prompt)
+        except UserError:
+            return False
+        return True
+
     def question(self, prompt: Prompt) -> Question:
         """What `prompt` asks, read from its messages alone; a UserError if it is no question of the town."""
         turns = [message for message in prompt.messages if message.role != "system"]

@@ -53,6 +53,10 @@ class World(GoldReward, Protocol):
         """`n` prompts; `split`: train, ood (phrasings never seen) or heldout (subjects never trained on)."""
         ...
 
+    def knows(self, prompt: Prompt) -> bool:
+        """Whether there is a truth about answers to this prompt; people may ask whatever they like."""
+        ...
+
     def ideal(self, prompt: Prompt) -> str:
         """A completion that no other one surpasses."""
         ...

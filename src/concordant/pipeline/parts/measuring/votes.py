@@ -17,6 +17,8 @@ def measure_votes(context: Context) -> dict[str, Any]:
     with Store.open(context.store) as store:
         found = summarise(store)
         if world is not None:
-            rates = against_gold(store, lambda prompt, text: world.gold(prompt, text).total)
+            rates = against_gold(
+                store, lambda prompt, text: world.gold(prompt, text).total if world.knows(prompt) else None
+            )
             found["against_gold"] = {name: asdict(one) for name, one in rates.items()}
     return found
