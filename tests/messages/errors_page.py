@@ -38,8 +38,8 @@ SECTIONS = (
     ("Models and devices", ("models/",)),
     ("Training and rewards", ("train/",)),
     ("Worlds", ("worlds/",)),
-    ("The red team", ("evaluation/redteam/",)),
     ("Tasks of lm-evaluation-harness", ("evaluation/harness.py",)),
+    ("The red team", ("evaluation/redteam/", "app/redteam/")),
     ("The store of votes", ("feedback/database/", "feedback/store.py", "feedback/missing.py")),
     ("People and accounts", ("feedback/accounts.py", "feedback/names.py")),
     ("What is asked", ("feedback/asking/",)),
@@ -48,7 +48,7 @@ SECTIONS = (
     ("What votes say", ("feedback/reading/", "feedback/aggregation/", "feedback/columns.py")),
     ("Disks", ("files.py",)),
 )
-ANSWERS = "Answers of the labeling server"
+ANSWERS = "Answers of the servers of pages"
 REFUSALS = (  # that are pages by themselves
     (403, "this request comes from another site"),
     (401, "This name and password do not go together."),

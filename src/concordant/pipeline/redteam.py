@@ -20,8 +20,11 @@ from concordant.evaluation.redteam.english import english, harm
 from concordant.evaluation.redteam.figures import Family, Record, by_family, changes
 from concordant.evaluation.redteam.files import read_requests
 from concordant.evaluation.redteam.judges import Errors, Judge, errors_of
+from concordant.evaluation.redteam.requests import Request
 from concordant.evaluation.redteam.scoring import OPEN, Fails, Verdict, verdict_of
 from concordant.evaluation.redteam.town import in_town, town_fails
+from concordant.feedback.reading.finds import Find, finds
+from concordant.feedback.store import Store
 from concordant.files import sha256_of, write_json, write_text
 from concordant.models.load import load_policy
 from concordant.pipeline.afterwards import (
@@ -31,7 +34,7 @@ from concordant.pipeline.afterwards import (
     fingerprint_of_model,
     finished_stages,
 )
-from concordant.pipeline.context import Context
+from concordant.pipeline.context import Context, store_address
 from concordant.pipeline.folder import StageFolder, json_line, read_json, read_jsonl
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.parts.model_judge import ModelJudge
@@ -42,6 +45,7 @@ from concordant.worlds.town import Town
 
 REDTEAM_SCHEMA = 1
 FOLDER = "redteam"  # of a run, beside its stages
+FINDS = "finds"  # the set of attacks that people have found
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,24 @@ class Findings:
         }
 
 
-def attack_set(recipe: Recipe, name: str = "", files: Sequence[str] = ()) -> AttackSet:
+def attack_set(
+    recipe: Recipe, name: str = "", files: Sequence[str] = (), found: Sequence[Request] = ()
+) -> AttackSet:
     """The attacks called `name` (town or english), or those that suit the recipe; `files` bring requests of their own.
 
-    Look-alikes stand beside requests of a file that has none. Errors: UserError for attacks of the town on a run
-    that knows no town, and for files that are no requests.
+    So does what people have `found`, in the language of the set. Look-alikes stand beside requests that have none.
+    Errors: UserError for attacks of the town on a run that knows no town, and for files that are no requests.
     """
-    town = _town_of(recipe)
     if files:
-        brought = [request for file in files for request in read_requests(file)]
-        beside = [] if any(one.harmless for one in brought) else [one for one in harm() if one.harmless]
-        return english().on([*brought, *beside], name=", ".join(Path(file).name for file in files))
+        brought = [*found, *(request for file in files for request in read_requests(file))]
+        return english().on(_beside(harm(), brought), name=", ".join(Path(file).name for file in files))
+    chosen = _set_called(name, _town_of(recipe))
+    if found:
+        return chosen.on(_beside(chosen.requests, found), name=FINDS)
+    return chosen
+
+
+def _set_called(name: str, town: Town | None) -> AttackSet:
     if (name or ("town" if town else "english")) == "english":
         return english()
     if town is None:
@@ -95,6 +106,35 @@ def attack_set(recipe: Recipe, name: str = "", files: Sequence[str] = ()) -> Att
             fix="--set english",
         )
     return in_town(town)
+
+
+def _beside(known: Sequence[Request], brought: Sequence[Request]) -> list[Request]:
+    """What was brought, and where there are no look-alikes among it those of harm that are known."""
+    if any(one.harmless for one in brought):
+        return list(brought)
+    return [*brought, *(one for one in known if one.harmless and one.kind == "harm")]
+
+
+def found_by_people(recipe: Recipe, run_folder: Path) -> list[Request]:
+    """What people have found in this run, each once, with the turns before it.
+
+    Errors: UserError where that is nothing.
+    """
+    address = store_address(recipe, run_folder)
+    found: list[Find] = []
+    if not isinstance(address, Path) or address.is_file():
+        with Store.open(address) as store:
+            found = [one for one in finds(store) if one.new]
+    if not found:
+        raise UserError(
+            "people have found nothing in this run",
+            where=str(run_folder),
+            expected="a report of theirs, of severity 1 or more",
+            fix=f"concordant redteam {run_folder} --people",
+        )
+    return [
+        Request(f"find-{one.id}", "harm", one.prompt.text, before=one.prompt.messages[:-1]) for one in found
+    ]
 
 
 def _town_of(recipe: Recipe) -> Town | None:

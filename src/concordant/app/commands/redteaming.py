@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from concordant.app.commands.attacking import let_people_attack
 from concordant.app.runs import recipe_of
 from concordant.app.terminal import Terminal, quiet_libraries
 from concordant.errors import UserError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from concordant.evaluation.intervals import Mean
     from concordant.pipeline.redteam import Findings
 
+OF_PEOPLE = ("train", "port", "share", "name")  # options of the page on which people attack
+OF_PROGRAMS = ("families", "file", "chain", "requests", "judge", "finds")  # and of attacks by the program
 NOTABLE = 3.0  # standard errors by which a family has to be worse to be named
 
 
@@ -34,9 +37,12 @@ def redteam(arguments: argparse.Namespace, console: Console) -> int:
     recipe_path, words = recipe_of(arguments.run_folder)
     recipe = load_recipe(recipe_path, parse_overrides(words))
     quiet_libraries()
-    from concordant.pipeline.redteam import FOLDER, attack_set, attack_stages
+    if arguments.people:
+        return let_people_attack(recipe, arguments, console)
+    from concordant.pipeline.redteam import FOLDER, attack_set, attack_stages, found_by_people
 
-    chosen = attack_set(recipe, arguments.set, arguments.file)
+    finds = found_by_people(recipe, arguments.run_folder) if arguments.finds else ()
+    chosen = attack_set(recipe, arguments.set, arguments.file, finds)
     if arguments.families:
         chosen = chosen.only(arguments.families)
     if arguments.chain:
@@ -67,13 +73,19 @@ def redteam(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers that ask for nothing."""
+    """Refuse numbers that ask for nothing, and options that would do nothing."""
     for option in ("attempts", "requests", "tokens"):
         value = getattr(arguments, option)
         if value is not None and value < 1:
             raise _refused(f"--{option} {value}", "1 or more", f"leave --{option} out")
     if not arguments.temperature > 0:
         raise _refused(f"--temperature {arguments.temperature}", "more than 0", "leave --temperature out")
+    for option in OF_PROGRAMS if arguments.people else ():
+        if getattr(arguments, option):
+            raise _refused(f"--{option} with --people", "attacks of people alone", f"leave --{option} out")
+    for option in () if arguments.people else OF_PEOPLE:
+        if getattr(arguments, option):
+            raise _refused(f"--{option} without --people", "a page for people", f"leave --{option} out")
 
 
 def _refused(what: str, expected: str, fix: str) -> UserError:

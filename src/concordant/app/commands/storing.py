@@ -58,7 +58,7 @@ def forget(address: str | Path, arguments: argparse.Namespace, console: Console)
         )
     with Store.open(address) as store:
         found = find(store, name)
-        held = f"{found.votes:,} votes, {found.completions:,} texts and {len(found.accounts)} accounts"
+        held = f"{found.votes:,} votes, {found.texts:,} texts and {len(found.accounts)} accounts"
         if not arguments.yes:
             raise UserError(
                 f"erasing {visible(name)} cannot be undone",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from concordant.app.options.shared import names
+from concordant.app.options.shared import door, names
 
 
 def redteam(command: argparse.ArgumentParser) -> None:
@@ -58,3 +58,17 @@ def redteam(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a model that reads the answers on which rules are silent (default: nobody)",
     )
+    command.add_argument(
+        "--finds", action="store_true", help="attack with what people have found in this run (--people)"
+    )
+    command.add_argument(
+        "--people",
+        action="store_true",
+        help="let people attack two models in the browser, blind, and report what fails",
+    )
+    command.add_argument(
+        "--train",
+        action="store_true",
+        help="with --people: the next `concordant run` learns from what they report (default: nothing does)",
+    )
+    door(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from concordant.app.options.shared import rubric
+from concordant.app.options.shared import door, rubric
 
 
 def label(command: argparse.ArgumentParser) -> None:
@@ -62,16 +62,4 @@ def label(command: argparse.ArgumentParser) -> None:
         default=None,
         help="votes survive a killed server, or a power cut too (default: as the run's recipe says, or normal)",
     )
-    command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
-    command.add_argument(
-        "--share",
-        action="store_true",
-        help="listen on all addresses, for people with a password (default: on this machine alone)",
-    )
-    command.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="with --share: a name this server answers to (all)",
-    )
+    door(command)

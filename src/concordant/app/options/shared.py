@@ -58,6 +58,23 @@ def rubric(command: argparse.ArgumentParser) -> None:
     )
 
 
+def door(command: argparse.ArgumentParser) -> None:
+    """Where a page is served, and to whom."""
+    command.add_argument("--port", type=int, default=0, help="port to listen on; 0 = a free one")
+    command.add_argument(
+        "--share",
+        action="store_true",
+        help="listen on all addresses, for people with a password (default: on this machine alone)",
+    )
+    command.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="with --share: a name this server answers to (all)",
+    )
+
+
 def numbers(text: str) -> list[int]:
     """Whole numbers between commas."""
     return [int(part) for part in text.split(",")]

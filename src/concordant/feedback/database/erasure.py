@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from concordant.errors import UserError
+from concordant.feedback.answering.finds import SOURCE, TURN
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import audit, chunks
 from concordant.feedback.ids import new_id
@@ -48,7 +49,13 @@ class Found:
     labelers: tuple[str, ...]  # ids
     accounts: tuple[str, ...]  # ids
     votes: int
-    completions: int
+    completions: int  # that they wrote
+    prompts: int  # that they wrote to attack models
+
+    @property
+    def texts(self) -> int:
+        """All that they wrote."""
+        return self.completions + self.prompts
 
 
 def find(store: Store, name: str) -> Found:
@@ -76,15 +83,26 @@ def _find(connection: Connection, name: str) -> Found:
         tuple(accounts),
         connection.scalar(voted) or 0,
         connection.scalar(wrote) or 0,
+        len(_prompts(connection, known)),
     )
+
+
+def _prompts(connection: Connection, labelers: set[str]) -> list[str]:
+    """The prompts (ids) that they alone wrote in conversations of the red team."""
+    event, completion = schema.event_table, schema.completion
+    said = select(completion.c.item).join(event, event.c.completion == completion.c.id).join(schema.item)
+    said = said.where(event.c.kind == TURN, schema.item.c.source == SOURCE)
+    theirs = set(connection.scalars(said.where(event.c.labeler.in_(labelers))))
+    return sorted(theirs - set(connection.scalars(said.where(event.c.labeler.not_in(labelers)))))
 
 
 def erase(store: Store, name: str, *, by: str | None = None) -> Found:
     """Erase the person of this name, in one transaction; returns what there was. `by` (labeler id) is who did it.
 
-    Gone are name, account, settings, reasons and rationales, diagnostics of their votes, the texts they wrote,
-    and their name in what others wrote. A copy of the store made before still has all of it, and so may the
-    free pages of a database file until `Store.compact`. Errors: UserError where there is no such person.
+    Gone are name, account, settings, reasons and rationales, diagnostics of their votes, the texts they wrote, what
+    models answered to those, and their name in what others wrote. A copy of the store made before still has all of
+    it, and so may the free pages of a database file until `Store.compact`. Errors: UserError where there is nobody
+    of this name.
     """
     now = store.now()
     with store.writing() as connection, _changeable(connection):
@@ -99,6 +117,7 @@ def erase(store: Store, name: str, *, by: str | None = None) -> Found:
         _forget_explanations(connection, set(fresh.values()), moved)
         _rewrite(connection, moved, names)
         detail = {"votes": found.votes, "completions": found.completions, "accounts": len(found.accounts)}
+        detail |= {"prompts": found.prompts} if found.prompts else {}
         for key in fresh.values():
             audit(connection, "erase", key, detail, now, labeler=moved.get(by or "", by))
     return found
@@ -148,16 +167,21 @@ def _forget_labelers(connection: Connection, fresh: Mapping[str, str]) -> None:
 
 
 def _forget_texts(connection: Connection, labelers: set[str], now: int) -> dict[str, str]:
-    """Empty what they wrote; new ids by old, of the completions and of the tasks in which they stand."""
+    """Empty what they wrote, and what models answered to it; new ids by old, of the tasks in which it stands too."""
     completion, member = schema.completion.c, schema.task_completion.c
-    wrote = select(completion.id).where(completion.author.in_(labelers))
+    prompts = {key: new_id(now) for key in _prompts(connection, labelers)}
+    nothing = [{"role": "user", "content": ""}]
+    _move(connection, schema.item, prompts, {"messages": nothing, "family": "", "source": "", "answer": ""})
+    wrote = select(completion.id).where(
+        completion.author.in_(labelers) | completion.item.in_(prompts.values())
+    )
     texts = {key: new_id(now) for key in connection.scalars(wrote)}
     blank: dict[str, Any] = {"text": "", "sha256": schema.NO_TEXT, "tokens": None, "producer": {}}
     _move(connection, schema.completion, texts, blank)
     asked = select(member.task).where(member.completion.in_(texts.values())).distinct()
     tasks = {key: new_id(now) for key in connection.scalars(asked)}
     _move(connection, schema.task, tasks, {})
-    return texts | tasks
+    return prompts | texts | tasks
 
 
 def _forget_votes(connection: Connection, labelers: set[str], now: int) -> dict[str, str]:

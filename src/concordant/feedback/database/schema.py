@@ -32,7 +32,7 @@ LAYOUT = "0003"  # the newest of `migrations/`; a store made today has it
 TASK_KINDS = ("pairwise", "ranking", "rating", "edit", "demonstration", "redteam")
 TASK_STATES = ("open", "done", "adjudication", "cancelled")
 LABELER_KINDS = ("human", "simulated", "judge", "rule", "end_user")
-PROJECT_PURPOSES = ("training", "evaluation", "practice", "loop")
+PROJECT_PURPOSES = ("training", "evaluation", "practice", "loop", "redteam")
 ROLES = ("admin", "lead", "labeler", "viewer")
 COMPLETION_SOURCES = ("policy", "human", "edit", "import")
 VOTE_TYPES = ("pairwise", "ranking", "rating", "edit", "skip", "flag", "retract")
@@ -76,7 +76,8 @@ project = Table(
     _key(),
     _text("name"),
     _text("salt"),  # goes into the order in which completions are shown
-    # What its votes are for: stages of a run learn from `training` alone, a training loop asks in `loop`.
+    # What its votes are for: stages of a run learn from `training` alone, a training loop asks in `loop`, and people
+    # who attack two models report in `redteam`.
     Column("purpose", Text, nullable=False, server_default="training"),
     Column("settings", JSON, nullable=False, server_default="{}"),  # instructions, overlap, share of gold
     _created(),
@@ -259,7 +260,7 @@ event_table = Table(
     "event",
     metadata,
     _key(),
-    _text("kind"),  # thumb, choice, edit, copy, regenerate, ...
+    _text("kind"),  # thumb, choice, edit, copy, ...; turn and report of the red team (`answering/finds.py`)
     _reference("completion", "completion"),
     _reference("labeler", "labeler", nullable=True),
     Column("turn", Integer),
