@@ -24,7 +24,7 @@ from concordant.pipeline.parts.model_judge import AskedModel
 from concordant.pipeline.plan import plan
 from concordant.pipeline.preflight import check_recipe
 from concordant.pipeline.recipe import Recipe, load_recipe
-from concordant.pipeline.run import execute
+from concordant.pipeline.run import execute, prepare
 from concordant.worlds.world import make_world
 from tiny_run import STAGES, Stopper, clone, concordant, figures, results, rows, town, town_file, weights
 
@@ -273,6 +273,15 @@ def test_a_judge_without_a_verdict_makes_no_probe(
     told = go_on(town(tmp_path, **PROBING, monitor__judge=str(judge)), trained)
     assert any("the judge gave no verdict on" in line for line in told.said)
     assert all(pair["value"] == 0.5 for row in rows_of(trained, "probes.jsonl") for pair in row["pairs"])
+
+
+def test_a_judge_that_is_no_model_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "no-model").mkdir()
+    recipe = town(tmp_path, monitor__judge=str(tmp_path / "no-model"))
+    with pytest.raises(UserError, match="no-model") as refused:
+        prepare(recipe, plan(recipe, tmp_path / "run"), Stopper(StopRequest()))
+    assert "monitor.judge" in str(refused.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

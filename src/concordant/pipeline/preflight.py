@@ -331,6 +331,19 @@ def check_rewards(recipe: Recipe) -> None:
                 check_reward_model(path_of(recipe, path))
 
 
+def check_judge(recipe: Recipe) -> None:
+    """Refuse a judge of probes that is no model, or has no tokenizer with a chat template. Weights are not read."""
+    if recipe.probed_by != JUDGE or not isinstance(recipe.policy, OnPolicyConfig | RoundsConfig):
+        return
+    from concordant.data.template import Template, load_tokenizer
+    from concordant.models.load import context_length_at
+
+    path = path_of(recipe, recipe.monitor.judge)
+    with located("monitor.judge"):
+        context_length_at(path)
+        Template(load_tokenizer(path))
+
+
 def try_reward(part: FunctionPartConfig | ServerPartConfig) -> None:
     """Have two completions of an example scored, and refuse what a run could not use."""
     from concordant.rollout.rollout import Rollout, Sample

@@ -21,7 +21,13 @@ from concordant.pipeline.machine import machine_config
 from concordant.pipeline.material import FileMaterial, WorldMaterial, material_of
 from concordant.pipeline.people import wait_for_people
 from concordant.pipeline.plan import Planned, plan
-from concordant.pipeline.preflight import check_lengths, check_machine, check_material, check_rewards
+from concordant.pipeline.preflight import (
+    check_judge,
+    check_lengths,
+    check_machine,
+    check_material,
+    check_rewards,
+)
 from concordant.pipeline.provenance import resolved_toml, restated
 from concordant.pipeline.recipe import Recipe
 from concordant.pipeline.reporter import Reporter
@@ -81,6 +87,7 @@ def prepare(recipe: Recipe, stages: list[Planned], reporter: Reporter) -> WorldM
     check_machine(recipe)
     if "policy" in todo:
         check_rewards(recipe)
+        check_judge(recipe)
     if recipe.model.path:
         from concordant.models.load import context_length_at
 
