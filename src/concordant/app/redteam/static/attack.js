@@ -14,7 +14,7 @@ const LONG = 30 * 60_000; // ms of work after which a break is due
 const element = (id) => document.getElementById(id);
 const { account } = element("app").dataset;
 const message = element("message");
-const state = { thread: "", turns: [], waiting: null, after: null, chosen: false, lost: "" };
+const state = { thread: "", turns: [], waiting: null, after: null, chosen: false };
 const clock = new Clock();
 let outbox = null;
 let timer = null;
@@ -106,14 +106,18 @@ function keepDraft() {
 
 // Asking
 
+/** Ask about the conversation at hand. What comes back of one that was left meanwhile is no longer looked at. */
 async function ask(method, path, body) {
+  const { thread } = state;
   clearTimeout(timer);
   try {
-    show(await send(method, `/api/conversations/${state.thread}${path}`, body));
-    if (state.waiting) timer = setTimeout(look, POLL);
+    const found = await send(method, `/api/conversations/${thread}${path}`, body);
+    if (thread === state.thread) show(found);
   } catch (error) {
-    failed(error);
+    if (thread === state.thread) failed(error);
+    return;
   }
+  if (state.waiting) timer = setTimeout(look, POLL);
 }
 
 const look = () => ask("GET", "");
@@ -147,6 +151,7 @@ function begin(thread) {
 /** Everything goes from the screen before anybody is asked anything. */
 async function leave() {
   clearTimeout(timer);
+  Object.assign(state, { thread: "", waiting: null });
   document.querySelector("main").replaceChildren(make("div", { className: "prose" }, make("h1", { textContent: "Nothing more is shown to you" })));
   remembered.set("left", "yes");
   try {
