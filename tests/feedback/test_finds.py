@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -126,6 +127,24 @@ def test_turns_are_kept_once_and_answers_of_one_text_give_a_find_without_a_vote(
     assert report(store, ada, "t", judged="both_bad", severity=2).vote is None
     assert len(finds(store)) == 1
     assert rows(store, schema.vote) == 0
+
+
+def test_reports_that_come_at_once_are_kept_one_after_the_other(store: Store) -> None:
+    ada = store.add_labeler("ada", "human")
+    ((first, second),) = talk(store, ada, "t", "one")
+    red_team(store, train=False)
+    keys = [f"key {n % 6}" for n in range(12)]  # each is sent twice
+
+    def say(key: str) -> Any:
+        worse = second if int(key[-1]) % 2 else first
+        return report(store, ada, "t", key=key, judged="worse", worse=worse, severity=2)
+
+    with ThreadPoolExecutor(12) as people:
+        kept = list(people.map(say, keys))
+    assert kept[:6] == kept[6:]
+    assert rows(store, schema.vote) == 6
+    assert len(finds(store)) == 1
+    assert len(read_live_votes(store, red_team(store, train=False)).votes) == 1
 
 
 @pytest.mark.parametrize(

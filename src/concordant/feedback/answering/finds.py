@@ -19,7 +19,7 @@ from concordant.errors import UserError
 from concordant.feedback.answering.leasing import LEASE_MS, hand_in
 from concordant.feedback.asking.tasks import write_tasks
 from concordant.feedback.database import schema
-from concordant.feedback.database.queries import insert_missing
+from concordant.feedback.database.queries import insert_missing, serialise
 from concordant.feedback.ids import content_id
 from concordant.feedback.store import Store
 from concordant.feedback.votes import Payload, Submission, Vote, both_bad, prefer, tie
@@ -114,6 +114,7 @@ def keep_report(store: Store, project: str, labeler: str, key: str, said: Report
     """
     now, event = store.now(), content_id(REPORT, labeler, key)
     with store.writing() as connection:
+        serialise(connection, "tasks")  # two reports of one turn, or one sent twice, come one after the other
         if (known := _kept(connection, event)) is not None:
             return known
         shown = _shown(connection, labeler, said)
