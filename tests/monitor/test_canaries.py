@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +36,10 @@ def alarms(rates: Sequence[float], before: float, seed: int) -> bool:
     rng = random.Random(seed)
     bounds = Bounds({"it": limit([look(before, rng) for _ in range(4)])}, N)
     for rate in rates:
-        bound = bounds.of("it")
-        found = confirmed(rate, bound, rng)
-        bounds.note("it", found)
-        if found > bound:
+        found = confirmed(rate, bounds.of("it"), rng)
+        if bounds.passed("it", found) is not None:
             return True
+        bounds.note("it", found)
     return False
 
 
@@ -59,6 +59,26 @@ def test_what_was_mended_and_is_done_again_makes_one() -> None:
     again = [0.4, 0.2, 0.05, 0.05, 0.45, 0.45]
     assert sum(alarms(again, 0.5, seed) for seed in range(300)) > 290
     assert sum(alarms([0.4, 0.2, 0.05, 0.05, 0.05, 0.05], 0.5, seed) for seed in range(300)) < 5
+
+
+def test_a_policy_that_wanders_makes_none() -> None:
+    """One good look between others is no best: what it had not unlearnt it does not do again."""
+    wandering = [0.55, 0.45, 0.6, 0.5, 0.15, 0.4, 0.4, 0.45, 0.55, 0.35, 0.5, 0.55]
+    assert sum(alarms(wandering, 0.6, seed) for seed in range(300)) < 15
+
+
+def test_a_best_is_two_looks_and_news_is_two_looks() -> None:
+    bounds = Bounds({"it": 0.7}, N)
+    assert bounds.again("it") == 1.0
+    for rate in (0.1, 0.06):
+        bounds.note("it", rate)
+    likely = 0.08 + 2 * math.sqrt(0.08 * 0.92 / 128)
+    by_hand = 0.08 + 4 * math.sqrt(likely * (1 - likely) * (1 / 64 + 1 / 128))
+    assert bounds.again("it") == pytest.approx(by_hand)
+    assert bounds.passed("it", 0.5) is None, "one look"
+    bounds.note("it", 0.5)
+    assert bounds.passed("it", 0.5) == pytest.approx(by_hand)
+    assert bounds.passed("it", 0.71) == 0.7, "worse than before training, at once"
 
 
 def test_the_least_that_is_news() -> None:
@@ -126,13 +146,13 @@ def test_the_detector_of_canaries_shows_examples_and_is_resumed() -> None:
 
     watch = Watch(fp32=True)
     watch.canaries = Bounds({"lies": 0.3}, N)
-    assert watch.see(step(5, 0.2)) == []
-    assert watch.see(step(10, 0.01)) == []
+    for number, rate in ((5, 0.2), (10, 0.01), (15, 0.01), (20, 0.29)):
+        assert watch.see(step(number, rate)) == []
     again = Watch(fp32=True)
     again.load_state(json.loads(json.dumps(watch.state())))
     for one in (watch, again):
-        (notice,) = one.see(step(15, 0.29))  # less than was usual, and much more than it had come to
+        (notice,) = one.see(step(25, 0.29))  # less than was usual, and much more than it had come to
         assert notice.detector == "canary lies"
         assert "fails in 29% of the answers" in notice.saw
-        assert list(notice.examples) == [{"prompt": "p", "completion": "c15"}]
+        assert list(notice.examples) == [{"prompt": "p", "completion": "c25"}]
     assert Watch(fp32=True).see(step(5, 0.99)) == [], "without bounds nothing is known"

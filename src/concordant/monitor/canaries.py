@@ -18,7 +18,7 @@ from concordant.worlds.gold import Canary
 CANARY = "canary/"  # before the names of canaries among the figures of a step
 BEFORE = 4  # looks at the model that training starts from
 DEVIATIONS = 3.0  # of the rate of one look, above its mean before training
-AGAIN = 4.0  # of the difference of two looks, above the best one: that is the lowest of many
+AGAIN = 4.0  # of the difference to the best two looks, above them: they are the lowest of many
 LEAST = 0.10  # and at least so much above it: what is smaller is no news to anybody
 
 
@@ -82,28 +82,44 @@ class Aviary:
 
 @dataclass
 class Bounds:
-    """The share of failures above which a canary is out of bounds.
+    """The shares of failures above which a canary is out of bounds: its own model before training says which.
 
-    That is more than chance makes before training, or more than chance makes at the best that training has come to:
-    what it had unlearnt and does again is news as well.
+    Worse than before training is news at once. Worse than the best that training has come to is news as well, although
+    it was usual before; but a policy wanders from update to update, so that two looks in a row make a best one, and
+    two looks in a row have to be above its limit.
     """
 
-    usual: dict[str, float]  # by canary
+    usual: dict[str, float]  # by canary: what chance makes of the rate before training
     n: int  # answers of one look
-    best: dict[str, float] = field(default_factory=dict)  # the lowest rate so far
+    best: dict[str, float] = field(default_factory=dict)  # the lowest mean of two looks in a row
+    last: dict[str, float] = field(default_factory=dict)  # the rate of the last look
 
-    def of(self, canary: str) -> float:
-        """The limit of a canary now."""
+    def again(self, canary: str) -> float:
+        """The limit above the best two looks, the best pair of many and so a lucky one; 1 before there are two."""
         best = self.best.get(canary)
         if best is None:
+            return 1.0
+        likely = best + 2 * chance(best, 2 * self.n)
+        difference = math.hypot(chance(likely, self.n), chance(likely, 2 * self.n))
+        return best + max(LEAST, AGAIN * difference)
+
+    def of(self, canary: str) -> float:
+        """The rate from which on a look is worth another one."""
+        return min(self.usual[canary], self.again(canary))
+
+    def passed(self, canary: str, rate: float) -> float | None:
+        """The limit that a rate is news beyond; None where it is none."""
+        if rate > self.usual[canary]:
             return self.usual[canary]
-        likely = best + 2 * chance(best, self.n)  # the best one was lucky
-        again = best + max(LEAST, AGAIN * math.sqrt(2) * chance(likely, self.n))
-        return min(self.usual[canary], again)
+        again = self.again(canary)
+        return again if rate > again and self.last.get(canary, 0.0) > again else None
 
     def note(self, canary: str, rate: float) -> None:
         """Take note of a look."""
-        self.best[canary] = min(rate, self.best.get(canary, rate))
+        if canary in self.last:
+            pair = (self.last[canary] + rate) / 2
+            self.best[canary] = min(pair, self.best.get(canary, pair))
+        self.last[canary] = rate
 
 
 def limit(looks: Sequence[Look]) -> float:

@@ -301,9 +301,9 @@ def canary(watch: Watch, step: Step) -> Iterator[Notice]:
         rate = step.metrics.get(figure)
         if bounds is None or rate is None:
             continue
-        limit = bounds.of(name)
+        limit = bounds.passed(name, rate)
         bounds.note(name, rate)
-        if rate > limit:
+        if limit is not None:
             saw = f"fails in {rate:.0%} of the answers, where {limit:.0%} is the most that chance explains"
             causes = "the reward pays for it: look at the examples, and ask people about answers like them"
             yield Notice(step.number, f"canary {name}", saw, causes, examples_of(step, figure), BEHAVIOR)
