@@ -18,6 +18,7 @@ from tiny_run import STAGES, TOWN, clone, concordant, results, snapshot, town_fi
 
 COMMANDS = (
     "demo", "run", "plan", "check", "evaluate", "wins", "gate", "report", "chat", "export", "feedback", "doctor",
+    "tax", "inspect",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ Problems of single rows of data files are no errors: [check.md](check.md) has wh
 """
 
 SECTIONS = (
-    ("Commands", ("app/commands/", "app/runs.py", "app/report/")),
+    ("Commands", ("app/commands/", "app/inspecting/", "app/runs.py", "app/report/")),
     ("Recipes, plans and runs", ("pipeline/",)),
     ("Data files and chat templates", ("data/",)),
     ("Models and devices", ("models/",)),

@@ -11,14 +11,12 @@ import pytest
 from concordant.errors import UserError
 from concordant.evaluation.config import GateConfig
 from concordant.evaluation.intervals import Change
-from concordant.pipeline import tax as tax_module
 from concordant.pipeline.interrupt import Interrupted, StopRequest
 from concordant.pipeline.recipe import load_recipe
 from concordant.pipeline.reporter import Silent
-from concordant.pipeline.tax import Order, Tax, check_harness, tax_stages, with_tax
+from concordant.pipeline.tax import Order, Tax, tax_stages, with_tax
 from offline import forbid_network
 from task_files import task_folder
-from telling import tells
 from tiny_run import TOWN, Outcome, Stopper, clone, concordant, results, rows, snapshot, town_file, written
 
 
@@ -168,12 +166,6 @@ def test_options_that_ask_for_nothing(finished: Path, words: list[str], said: st
     assert said in done.err
     for part in ("where: ", "expected: ", "do: "):
         assert part in done.err
-
-
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tax_module, "find_spec", lambda _: None)
-    with tells("is not installed", where="environment", expected="lm-eval", fix="concordant[lm-eval]"):
-        check_harness()
 
 
 def test_a_run_without_models_is_said_to_be_one(tmp_path: Path) -> None:

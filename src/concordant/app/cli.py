@@ -20,7 +20,7 @@ from concordant.app.options.models import against, chat, export
 from concordant.app.options.running import compare, plan
 from concordant.app.options.shared import overrides, recipe, run, run_folders, seed, where
 from concordant.app.options.storing import db
-from concordant.app.options.tax import tax
+from concordant.app.options.tax import inspect, tax
 from concordant.app.options.tracking import track
 from concordant.app.terminal import Steadfast, visible
 from concordant.errors import UserError
@@ -64,6 +64,12 @@ COMMANDS = (
         "ask the stages of a run tasks of lm-evaluation-harness, and say what got worse",
         "taxing:tax",
         (run, tax),
+    ),
+    Entry(
+        "inspect",
+        "write what the models of a run said as logs for the viewer of inspect",
+        "inspecting:inspect",
+        (run, inspect),
     ),
     Entry(
         "wins", "say which stages of a run, or of several, beat which others", "gating:wins", (run_folders,)

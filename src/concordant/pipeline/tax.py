@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from concordant.errors import UserError
 from concordant.evaluation.figures import TASK
 from concordant.evaluation.tasks import Metric, Outcome, Scored, compared
 from concordant.files import sha256_of, write_json, write_text
@@ -27,6 +25,7 @@ from concordant.pipeline.afterwards import (
     model_id,
 )
 from concordant.pipeline.context import Context
+from concordant.pipeline.extras import require
 from concordant.pipeline.folder import StageFolder, json_line, read_json, read_jsonl
 from concordant.pipeline.interrupt import StopRequest
 from concordant.pipeline.material import content_fingerprint
@@ -75,17 +74,6 @@ class Tax:
         }
 
 
-def check_harness() -> None:
-    """Raise UserError where lm-evaluation-harness is not installed."""
-    if find_spec("lm_eval") is None:
-        raise UserError(
-            "lm-evaluation-harness is not installed",
-            where="this Python environment",
-            expected="the package lm-eval",
-            fix="pip install 'concordant[lm-eval]'",
-        )
-
-
 def tax_stages(
     recipe: Recipe,
     run_folder: Path,
@@ -100,7 +88,7 @@ def tax_stages(
     Errors: UserError for a stage that is not finished, and for tasks that cannot be had; Interrupted where `stop` asks
     for it, after which the same call goes on with the stage that was not finished.
     """
-    check_harness()
+    require("lm_eval", HARNESS)
     done = finished_stages(run_folder)
     asked = stages or answering(recipe, done) or ("base",)
     models = {name: fingerprint_of_model(recipe, run_folder, done, name) for name in asked}

@@ -28,9 +28,8 @@ def tax(arguments: argparse.Namespace, console: Console) -> int:
     recipe_path, words = recipe_of(arguments.run_folder)
     recipe = load_recipe(recipe_path, parse_overrides(words))
     quiet_libraries()
-    from concordant.pipeline.tax import FOLDER, Order, check_harness, tax_stages
+    from concordant.pipeline.tax import FOLDER, Order, tax_stages
 
-    check_harness()
     order = Order(
         tuple(dict.fromkeys(arguments.tasks)),
         include=str(arguments.include or ""),
