@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from concordant.evaluation.config import EvaluateConfig
 from concordant.evaluation.figures import TASK
 from concordant.evaluation.tasks import Metric, Outcome, Scored, compared
 from concordant.files import sha256_of, write_json, write_text
@@ -35,7 +36,6 @@ from concordant.pipeline.reporter import Reporter
 TAX_SCHEMA = 1
 FOLDER = "tax"  # of a run, beside its stages
 HARNESS = "lm-eval"
-TOKENS = 16_384  # most tokens in one forward pass
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _ask_stage(context: Context, name: str, loaded: Mapping[str, Any], order: Or
         model,
         context.template,
         limit=context.limit(model),
-        tokens=Budget(TOKENS, "tokens", context.reporter.say),
+        tokens=Budget((context.recipe.evaluate or EvaluateConfig()).tokens, "tokens", context.reporter.say),
         machine=context.machine,
         seed=context.recipe.seed,
         check=context.stop.check,
