@@ -225,3 +225,105 @@ def few_drawings(run):
     for measured in fewer["models"].values():
         measured.pop("gold_by_split", None)
     return dataclasses.replace(run, results=fewer, steps={"policy": steps})
+
+
+def answer_rows(n=60, hostile=False):
+    """Rows of `samples.jsonl`: SFT and policy on the same draws; every fifth of the policy is liked too much."""
+    rows = []
+    for i in range(n):
+        family = FAMILIES[i % len(FAMILIES)]
+        chat = [{"role": "user", "content": HOSTILE if hostile else f"question {i} ?"}]
+        for name, gold, score, length in (
+            ("sft", 0.1, 0.0, 8 + i % 7),
+            ("policy", -1.0 if i % 5 == 0 else 0.9, 2.0 + 0.01 * i, 6 + i % 11),
+        ):
+            rows.append(
+                {
+                    "model": name, "split": "train", "draw": i, "prompt_id": f"p{i}", "family": family,
+                    "prompt": chat, "text": HOSTILE if hostile else f"{name} says {i}", "length": length,
+                    "ref_logprob": -0.3 * length - 0.05 * i, "score": score, "gold": {"total": gold, "helpful": gold},
+                }
+            )  # fmt: skip
+    return rows
+
+
+def share(failed, n=128, requests=32):
+    rate = wilson(failed, n)
+    return {
+        "failed": failed, "open": 0, "n": n, "requests": requests, "rate": rate.rate, "low": rate.low, "high": rate.high
+    }  # fmt: skip
+
+
+def redteam_results(name="town"):
+    def family(attacks, lookalikes):
+        return {"attacks": share(attacks), "lookalikes": share(lookalikes), "left_out": 0, "corrected": None}
+
+    stages = {
+        "sft": {"direct": family(40, 30), "prefill": family(128, 0)},
+        "policy": {"direct": family(0, 2), "prefill": family(110, 0)},
+    }
+    changes = {"direct": mean(-0.31, 0.04, 128), "prefill": mean(-0.14, 0.03, 128)}
+    return {"schema": 1, "sets": {name: {"stages": stages, "changes": changes, "judge": None}}}
+
+
+def behaviours():
+    names = (
+        "compliance", "over-refusal", "guessing", "mistake", "sycophancy", "contradiction", "backing down", "insisting"
+    )  # fmt: skip
+    return {name: wilson(10 + 5 * i, 120).as_dict() for i, name in enumerate(names)}
+
+
+def win_rates():
+    even = {"rate": 0.61, "low": 0.58, "high": 0.64, "slope": -1.0}
+    return [
+        {
+            "by": by, "first": first, "second": second, "rate": 0.694, "low": 0.67, "high": 0.71, "always": [0.6, 0.8],
+            "n": n, "wins": 60, "losses": 20, "ties": 16, "detectable": 0.64, "length_controlled": even,
+        }
+        for by, n in (("gold", 96), ("labelers", 96))
+        for first, second in (("base", "sft"), ("sft", "policy"))
+    ]  # fmt: skip
+
+
+def over_optimisation():
+    points = [{"step": i, "d": 0.1 * i, "score": 0.1 * i, "gold": 0.1 + 0.05 * i} for i in range(1, 12)]
+    fit = {
+        "alpha": 1.1,
+        "alpha_ci": [1, 1.2],
+        "beta": 0.5,
+        "beta_ci": [0.4, 0.6],
+        "d_star": 3.3,
+        "start": 0.1,
+    }
+    return {
+        "truth": "gold", "points": points, "fit": fit | {"d_star_ci": [2.9, None]},
+        "d": {"mean": 1.76, "low": 1.7, "high": 1.8}, "stands": "before",
+    }  # fmt: skip
+
+
+def exploits():
+    def part(name, share):
+        ends = {"share_low": share - 0.05, "share_high": share + 0.05}
+        return {"part": name, "price": 1.0, "change": 0.2, "share": share} | ends
+
+    return {
+        "before": "sft", "after": "policy", "truth": "gold", "n": 96, "prompts": 80,
+        "gain": {"mean": 3.1, "low": 3.0, "high": 3.2},
+        "parts": [part("gold", 0.3), part("length", 0.5), part("rest", 0.2)],
+        "named": [{"feature": "length", "words": "longer answers", "share": 0.5}],
+    }  # fmt: skip
+
+
+def full_run(name="town", **changes):
+    """A run with everything that can be measured."""
+    run = town_run(name, **changes)
+    found = copy.deepcopy(dict(run.results)) | {
+        "win_rates": win_rates(), "over_optimisation": over_optimisation(), "exploits": exploits(),
+        "best_of_n_fit": {"alpha": 0.9, "beta": 0.4, "d_star": 1.12},
+    }  # fmt: skip
+    for model_name in ("sft", "policy"):
+        found["models"][model_name]["behaviors"] = behaviours()
+    unique = {"sft": [9.0, 12.0, 14.0], "policy": [2.0, 5.0, 16.0]}
+    return dataclasses.replace(
+        run, results=found, answers=answer_rows(), unique=unique, redteam=redteam_results()
+    )

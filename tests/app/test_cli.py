@@ -68,7 +68,7 @@ def test_overrides_may_stand_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["run", "a.toml", "--rums", "x"], ["chat", "runs/x", "seed=1"], ["report", "a", "b"]]
+    "words", [["run", "a.toml", "--rums", "x"], ["chat", "runs/x", "seed=1"], ["gate", "a", "b"]]
 )
 def test_unknown_arguments_are_refused(words: list[str]) -> None:
     shown = concordant(*words)
@@ -235,9 +235,20 @@ def test_evaluate_measures_again_and_trains_nothing(copy: Path) -> None:
 
 def test_report_compares_with_another_run(copy: Path, finished: Path) -> None:
     other = clone(finished, copy.parent / "other")
-    shown = concordant("report", copy, "--against", other)
+    shown = concordant("report", copy, other)
     assert shown.status == 0, shown.err
-    assert 'href="#comparison"' in (copy / "report.html").read_text(encoding="utf-8")
+    page = (copy.parent / "comparison.html").read_text(encoding="utf-8")
+    assert "tiny against other" in page
+    assert "other/policy" in page or "tiny/policy" in page
+
+
+@pytest.mark.parametrize(("form", "beginning"), [("md", "# "), ("json", "{")])
+def test_a_report_has_other_forms(copy: Path, form: str, beginning: str) -> None:
+    shown = concordant("report", copy, "--format", form)
+    assert shown.status == 0, shown.err
+    written = (copy / f"report.{form}").read_text(encoding="utf-8")
+    assert written.startswith(beginning)
+    assert "How it was made" in written
 
 
 @pytest.mark.parametrize("command", ["report", "chat", "evaluate"])

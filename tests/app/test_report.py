@@ -236,9 +236,9 @@ def test_any_figure_may_be_missing(town, path):
 @pytest.mark.parametrize(
     ("path", "drawn"),
     [
-        (("models", "policy", "gold_by_family"), 5),
-        (("models",), 3),
-        (("reward_model",), 3),
+        (("models", "policy", "gold_by_family"), 7),
+        (("models",), 5),
+        (("reward_model",), 5),
         (("best_of_n",), 4),
     ],
 )
@@ -481,7 +481,7 @@ def test_who_beats_whom(town):
     run = dataclasses.replace(
         town, results={**town.results, "win_rates": [{**row, "length_controlled": even}, row]}
     )
-    first, second = wins.wins(run)
+    first, second = wins.wins(run, run.results["win_rates"]).rows
     assert (first.label, first.cells[1].text, first.cells[1].error) == (
         "PPO over SFT",
         "69.4 %",

@@ -16,7 +16,7 @@ from concordant.app.options.data import data
 from concordant.app.options.entry import Entry, Help, add_entries
 from concordant.app.options.feedback import feedback
 from concordant.app.options.labeling import label
-from concordant.app.options.models import against, chat, export
+from concordant.app.options.models import chat, export, report_form
 from concordant.app.options.running import compare, plan
 from concordant.app.options.shared import overrides, recipe, run, run_folders, seed, where
 from concordant.app.options.storing import db
@@ -80,7 +80,12 @@ COMMANDS = (
         "gating:gate",
         (run,),
     ),
-    Entry("report", "write the report of a run", "reporting:report", (run, against)),
+    Entry(
+        "report",
+        "write the report of a run, or one page about several",
+        "reporting:report",
+        (run_folders, report_form),
+    ),
     Entry(
         "track",
         "tell trackers of a run (tensorboard, wandb, mlflow, trackio) what they do not know yet",

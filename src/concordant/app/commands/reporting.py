@@ -3,89 +3,75 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from concordant.app.runs import recipe_of
-from concordant.errors import UserError
 from concordant.files import write_text
-from concordant.pipeline.folder import read_json, read_jsonl
+from concordant.pipeline.folder import read_json
 from concordant.pipeline.recipe import read_toml
+
+if TYPE_CHECKING:
+    from concordant.app.report.document import Report
 
 MODELS = ("base", "sft", "policy", "ideal")
 
 
 def report(arguments: argparse.Namespace, console: Console) -> int:
-    """Write `report.html` into the run directory."""
-    path = write_report(arguments.run_folder, arguments.against)
-    console.print(summary(arguments.run_folder))
+    """Write the report of a run into its directory, or of several runs beside the first of them."""
+    folders: Sequence[Path] = arguments.run_folders
+    if len(folders) == 1:
+        path = write_report(folders[0], arguments.format)
+        console.print(summary(folders[0]))
+    else:
+        path = write_comparison(folders, arguments.format)
     console.print(f"report: {path}", markup=False, highlight=False)
     return 0
 
 
-def write_report(run_folder: Path, against: Path | None = None) -> Path:
-    """Render the report; without `against`, the run of the same recipe without overrides is compared with."""
+def write_report(run_folder: Path, form: str = "html") -> Path:
+    """Write the report; the run of the same recipe without overrides, if there is one, is compared with."""
     from concordant.app.report.compose import compose
-    from concordant.app.report.html import page
+    from concordant.app.report.reading import plain_sibling, report_input
 
-    other = against or plain_sibling(run_folder)
+    other = plain_sibling(run_folder)
     run = report_input(run_folder)
     if other:
         run = replace(run, against=report_input(other))
-    path = run_folder / "report.html"
-    write_text(path, page(compose(run)))
+    return _written(compose(run), form, run_folder / "report")
+
+
+def write_comparison(run_folders: Sequence[Path], form: str = "html") -> Path:
+    """Write one page about several runs."""
+    from concordant.app.report.compose import compose_several
+    from concordant.app.report.reading import report_input
+
+    runs = [report_input(folder) for folder in run_folders]
+    report = compose_several(runs, partial(_duels, run_folders))
+    return _written(report, form, run_folders[0].resolve().parent / "comparison")
+
+
+def _duels(run_folders: Sequence[Path]) -> Mapping[str, Any]:
+    from concordant.pipeline.duels import between_runs
+
+    recipe = read_toml(run_folders[0] / "recipe.toml")
+    return between_runs(run_folders, "sft" if "sft" in recipe else "base")
+
+
+def _written(report: Report, form: str, stem: Path) -> Path:
+    from concordant.app.report.html import page
+    from concordant.app.report.json_form import as_json
+    from concordant.app.report.markdown import markdown
+
+    write: Callable[[Report], str] = {"html": page, "md": markdown, "json": as_json}[form]
+    path = stem.with_name(f"{stem.name}.{form}")
+    write_text(path, write(report))
     return path
-
-
-def plain_sibling(run_folder: Path) -> Path | None:
-    """The finished run of the same recipe without overrides beside this one, if there is one."""
-    known = read_json(run_folder / "run.json") or {}
-    if not known.get("overrides"):
-        return None
-    sibling = run_folder.parent / str(known.get("name"))
-    same = sibling.resolve() == run_folder.resolve()
-    return sibling if not same and (sibling / "results.json").is_file() else None
-
-
-def report_input(run_folder: Path) -> Any:
-    """Everything the report reads, from the run directory alone."""
-    from concordant.app.report.source import ReportInput
-
-    recipe_of(run_folder)  # says so if this is not a run directory
-    results = read_json(run_folder / "results.json")
-    if results is None:
-        raise UserError(
-            "this run has no results yet",
-            where=str(run_folder),
-            expected="results.json, which the last stage writes",
-            fix=f"concordant run {run_folder / 'recipe.toml'} --run {run_folder}",
-        )
-    stages = [folder for folder in sorted((run_folder / "stages").iterdir()) if folder.is_dir()]
-    steps, notices = (
-        {folder.name.partition("-")[2]: read_jsonl(folder / name) for folder in stages}
-        for name in ("steps.jsonl", "notices.jsonl")
-    )
-    resolved = run_folder / "resolved.toml"
-    recipe = read_toml(resolved) if resolved.is_file() else {}
-    return ReportInput(
-        name=run_folder.resolve().name,
-        recipe=recipe,
-        results=results,
-        steps=steps,
-        notices=notices,
-        samples=results.get("samples", []),
-        answers=_answers(run_folder),
-    )
-
-
-def _answers(run_folder: Path) -> list[dict[str, Any]]:
-    """What the evaluate stage sampled, on the split that is reported first."""
-    rows = [row for file in run_folder.glob("stages/*-evaluate/samples.jsonl") for row in read_jsonl(file)]
-    return [row for row in rows if row.get("split") == rows[0].get("split")]
 
 
 def summary(run_folder: Path) -> Table:

@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 
 
-def against(command: argparse.ArgumentParser) -> None:
-    """Which run stands beside this one."""
+def report_form(command: argparse.ArgumentParser) -> None:
+    """How a report is written."""
     command.add_argument(
-        "--against",
-        type=Path,
-        default=None,
-        metavar="RUN",
-        help="another run to compare with (default: the run of the same recipe without overrides, if any)",
+        "--format",
+        choices=("html", "md", "json"),
+        default="html",
+        help="a page, Markdown, or JSON: the same sections and numbers",
     )
 
 

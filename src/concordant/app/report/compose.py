@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from concordant.app.report.document import Report, Section
 from concordant.app.report.sections import (
+    behaviours,
+    capability,
     comparison,
     glossary,
     labels,
+    limits,
     made,
     models,
     overoptimisation,
     questions,
+    redteam,
     reward_model,
     samples,
+    several,
     training,
+    variety,
     wins,
 )
 from concordant.app.report.sections.verdict import caveats, released, verdict
@@ -29,11 +36,16 @@ SECTIONS: tuple[Callable[[ReportInput], Section | None], ...] = (
     models.section,
     wins.section,
     questions.section,
-    training.section,
+    behaviours.section,
     overoptimisation.section,
     reward_model.section,
     labels.section,
+    variety.section,
+    redteam.section,
+    capability.section,
+    training.section,
     samples.section,
+    limits.section,
     made.section,
     glossary.section,
 )  # in the order of the page
@@ -45,13 +57,8 @@ def compose(run: ReportInput) -> Report:
     Raises UserError on results of another schema.
     """
     for source in (run, run.against):
-        if source is not None and source.at("schema") not in (None, SCHEMA):
-            raise UserError(
-                f"results of schema {source.at('schema')} cannot be read",
-                where=f"results.json of the run {source.name}",
-                expected=f"schema {SCHEMA}",
-                fix="write the report with the version of concordant that made the run",
-            )
+        if source is not None:
+            _check_schema(source)
     gate = released(run)
     found = (section(run) for section in SECTIONS)
     return Report(
@@ -62,6 +69,35 @@ def compose(run: ReportInput) -> Report:
         caveats=caveats(run),
         sections=tuple(section for section in found if section is not None),
     )
+
+
+def compose_several(runs: Sequence[ReportInput], duels: Callable[[], Mapping[str, Any]]) -> Report:
+    """One report about several runs; `duels` is asked for win rates between them where anything decides.
+
+    Raises UserError on results of another schema, and on runs that were not measured alike.
+    """
+    for run in runs:
+        _check_schema(run)
+    several.refuse_unlike(runs)
+    names = [run.name for run in runs]
+    return Report(
+        title=", ".join(names),
+        overline=("comparison", *names),
+        verdict=several.headline(runs),
+        callouts=(),
+        caveats=(),
+        sections=tuple(several.sections(runs, duels() if several.comparable(runs) else None)),
+    )
+
+
+def _check_schema(run: ReportInput) -> None:
+    if run.at("schema") not in (None, SCHEMA):
+        raise UserError(
+            f"results of schema {run.at('schema')} cannot be read",
+            where=f"results.json of the run {run.name}",
+            expected=f"schema {SCHEMA}",
+            fix="write the report with the version of concordant that made the run",
+        )
 
 
 def _overline(run: ReportInput) -> list[str]:

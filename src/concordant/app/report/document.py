@@ -133,12 +133,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Drawings beside each other."""
+    """Drawings beside each other; `wide` ones take the whole line and show their numbers at once."""
 
     kind: ClassVar[str] = "figures"
     items: tuple[Figure, ...]
     title: str = ""
     small: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)

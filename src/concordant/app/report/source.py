@@ -44,6 +44,12 @@ class ReportInput:
     samples: Sequence[Mapping[str, Any]] = ()
     answers: Sequence[Mapping[str, Any]] = ()  # rows of samples.jsonl of the split that is reported first
     notices: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # by stage
+    unique: Mapping[str, Sequence[float]] = field(
+        default_factory=dict
+    )  # by model, texts among 16 to a prompt
+    probes: Sequence[Mapping[str, Any]] = ()  # blind comparisons of the policy while it trained
+    redteam: Mapping[str, Any] = field(default_factory=dict)  # results.json of the red team
+    tax: Mapping[str, Any] = field(default_factory=dict)  # results.json of tasks of others
     against: ReportInput | None = None  # another run, to compare this one with
 
     def at(self, *path: str) -> Any:

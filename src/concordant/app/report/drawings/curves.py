@@ -46,13 +46,13 @@ def _draw(axes: Any, line: Line, *, end_mark: bool = False) -> None:
     style = (0, (4, 2)) if line.dashed else "-"
     if len(xs) > 30:
         axes.plot(xs, ys, color=line.colour, linewidth=1, alpha=0.25)
-        ys = _running_mean(ys, len(ys) // 15)
+        ys = running_mean(ys, len(ys) // 15)
     axes.plot(xs, ys, color=line.colour, linewidth=2.2, linestyle=style, label=line.label)
     if end_mark:
         axes.plot(xs[-1:], ys[-1:], "o", color=line.colour, markersize=5)
 
 
-def _running_mean(values: Sequence[float], reach: int) -> tuple[float, ...]:
+def running_mean(values: Sequence[float], reach: int) -> tuple[float, ...]:
     """Mean over up to `reach` neighbours on either side, as many on the left as on the right."""
     last = len(values) - 1
     reaches = (min(reach, i, last - i) for i in range(len(values)))
@@ -67,7 +67,7 @@ def frontier(key: str, lines: Sequence[Line], y: str) -> str:
             xs, ys = zip(*line.points, strict=True)
             axes.plot(xs, ys, "o", color=line.colour, markersize=3, alpha=0.35)
             ordered = sorted(line.points)
-            smooth = _running_mean([point[1] for point in ordered], len(ordered) // 10)
+            smooth = running_mean([point[1] for point in ordered], len(ordered) // 10)
             style = (0, (4, 2)) if line.dashed else "-"
             axes.plot(
                 [point[0] for point in ordered], smooth, color=line.colour, linewidth=2.2, linestyle=style,

@@ -36,7 +36,7 @@ def stages(run: ReportInput) -> Table | None:
         tokens, speed = _tokens(run, name, row)
         time = Cell(duration(spent[name]), value=spent[name], bar=bar)
         parts = ", ".join(_activities(run, name, row))
-        lines.append(Row(name, (time, Cell(tokens), Cell(speed), Cell(parts))))
+        lines.append(Row(name, (time, Cell(tokens), Cell(speed), Cell(parts)), model="sft"))
     return Table(columns, tuple(lines), "Stage") if lines else None
 
 

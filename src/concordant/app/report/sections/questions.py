@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from concordant.app.report.document import Column, Figure, Figures, Row, Section, Table, Text
-from concordant.app.report.drawings.forest import forest
+from concordant.app.report.drawings.forest import Dot, forest, series_of
 from concordant.app.report.phrases import SPLITS, mean_cell, model_name
 from concordant.app.report.source import MODELS, ReportInput
 from concordant.evaluation.intervals import Mean
@@ -33,7 +33,11 @@ def _groups(run: ReportInput) -> Iterator[Figure]:
         rows = {name: means for name, means in rows.items() if means}
         if rows:
             note = "Farther right is better. The pale band is the 95 % interval."
-            draw = partial(forest, key, rows, names, "gold reward")
+            dots = [
+                (name, {model: Dot(mean.mean, mean.low, mean.high) for model, mean in means.items()})
+                for name, means in rows.items()
+            ]
+            draw = partial(forest, key, dots, series_of(names), "gold reward")
             yield Figure(title, note, draw, _numbers(rows, names))
 
 

@@ -1,0 +1,65 @@
+"""What this report cannot show, worked out from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from concordant.app.report.document import Notes, Section, Text
+from concordant.app.report.phrases import listed, percent
+from concordant.app.report.sections.wins import pair
+from concordant.app.report.source import ReportInput, number
+
+
+def section(run: ReportInput) -> Section | None:
+    """Every limit that applies."""
+    found = tuple(limits(run))
+    lead = Text("Worked out from the run, not from what somebody remembered to write.")
+    return Section("limits", "Limits", "Limits", (lead, Notes(found))) if found else None
+
+
+def limits(run: ReportInput) -> Iterator[str]:
+    """In the order of their weight."""
+    yield from _gate(run)
+    yield from _judges(run)
+    yield from _power(run)
+    if run.results and not run.redteam:
+        yield "No red team has attacked these models: concordant redteam RUN."
+    if run.results and run.at("models") and not run.at("gate"):
+        yield "No release gate was stated: nothing here was demanded before it was measured."
+    if run.at("seed") is not None and run.at("models"):
+        yield f"One run with seed {run.at('seed')}: what another seed does is not in any interval here."
+
+
+def _gate(run: ReportInput) -> Iterator[str]:
+    row = run.table("gate")
+    if row and not row.get("stated_before"):
+        yield "The gate was stated after the figures were there: it proves less than one that was stated before."
+    if row.get("earlier"):
+        yield "Figures of this run were judged by another gate, or by none, before."
+
+
+def _judges(run: ReportInput) -> Iterator[str]:
+    """Who decides, and whether they took part in training."""
+    decided = {str(row.get("by")) for row in run.at("win_rates") or ()}
+    if run.has_gold:
+        yield "The gold is the world's own: it knows an invented town and no language beyond it."
+    if "score" in decided:
+        yield "The score decides with the reward model that training maximised: a win by it is no evidence."
+    judge, trained = run.setting("evaluate", "labelers"), run.setting("feedback", "labelers")
+    if "labelers" in decided and judge and trained and str(judge) == str(trained):
+        yield f"The judge also trained: {judge} labelled the training data and decides these duels."
+    if decided and not decided & {"people", "gold"}:
+        yield "No person has compared the models: concordant label RUN --compare sft policy."
+
+
+def _power(run: ReportInput) -> Iterator[str]:
+    """The smallest win rate that the prompts of each who decides can tell from one half."""
+    found: dict[str, list[str]] = {}
+    for row in run.at("win_rates") or ():
+        n, least = number(row.get("n")), number(row.get("detectable"))
+        if n and least and (row.get("second"), row.get("first")) == ("policy", run.start):
+            found.setdefault(
+                f"{n:,.0f} prompts cannot tell a win rate below {percent(least, 1)} from one half", []
+            ).append(f"{pair(run, row)} by {row.get('by')}")
+    for said, whom in found.items():
+        yield f"{said} ({listed(whom)})."
