@@ -331,9 +331,19 @@ def test_an_exported_model_loads_and_has_a_card(finished: Path, tmp_path: Path, 
     model = kind.from_pretrained(target)
     assert len(AutoTokenizer.from_pretrained(target)) == model.config.vocab_size
     card = (target / "README.md").read_text(encoding="utf-8")
-    assert f"# tiny: {stage}" in card
-    assert ("held-out pairs" if stage == "reward" else "| kl |") in card
-    assert "embedded world" in card
+    names = {"base": "Base", "sft": "SFT", "policy": "PPO", "reward": "Reward model"}
+    assert f"# tiny: {names[stage]}" in card
+    assert ("held-out pairs" if stage == "reward" else "| KL |") in card
+    assert "made here, from nothing" in card
+
+
+def test_a_card_can_be_written_without_an_export(copy: Path) -> None:
+    shown = concordant("card", copy, "--license", "apache-2.0")
+    assert shown.status == 0, shown.err
+    assert "license: apache-2.0" in (copy / "card-policy.md").read_text(encoding="utf-8")
+    (copy / "results.json").unlink()
+    assert concordant("card", copy, "--stage", "sft").status == 0
+    assert "has not been measured" in (copy / "card-sft.md").read_text(encoding="utf-8")
 
 
 def test_an_export_overwrites_nothing(finished: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_samples_that_the_score_likes_beyond_their_worth_come_first(full):
 
 def test_one_question_with_one_answer_is_shown_once(full):
     twice = [*full.answers, *({**row, "draw": row["draw"] + 1000} for row in full.answers)]
-    found = pick(list(answered(twice)), "sft", lambda before, after: after.length)
+    found = pick(list(answered(twice)), "sft", lambda _, after: after.length)
     assert len({(one.id, one.said["policy"].text) for one in found}) == len(found) == 20
 
 

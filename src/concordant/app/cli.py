@@ -16,7 +16,7 @@ from concordant.app.options.data import data
 from concordant.app.options.entry import Entry, Help, add_entries
 from concordant.app.options.feedback import feedback
 from concordant.app.options.labeling import label
-from concordant.app.options.models import chat, export, report_form
+from concordant.app.options.models import card, chat, destination, report_form
 from concordant.app.options.running import compare, plan
 from concordant.app.options.shared import overrides, recipe, run, run_folders, seed, where
 from concordant.app.options.storing import db
@@ -97,8 +97,9 @@ COMMANDS = (
         "export",
         "copy a model of a run to a folder of its own, with a card",
         "exporting:export",
-        (run, export),
+        (run, destination, card),
     ),
+    Entry("card", "write the card of a model of a run, for the hub", "exporting:card", (run, card)),
     Entry("label", "let people compare answers in the browser", "labeling:label", (label,)),
     Entry(
         "db",

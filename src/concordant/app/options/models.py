@@ -30,9 +30,19 @@ def chat(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="fixes the answers")
 
 
-def export(command: argparse.ArgumentParser) -> None:
-    """Which model, and where to."""
+def destination(command: argparse.ArgumentParser) -> None:
+    """Where to."""
     command.add_argument("destination", type=Path, metavar="FOLDER", help="a new folder")
+
+
+def card(command: argparse.ArgumentParser) -> None:
+    """Which model, and under which licence."""
     command.add_argument(
         "--stage", choices=("base", "sft", "reward", "policy"), default="policy", help="which model"
+    )
+    command.add_argument(
+        "--license",
+        default="",
+        metavar="ID",
+        help="the licence its card states, as the hub calls it, e.g. apache-2.0 (default: unknown)",
     )

@@ -22,11 +22,14 @@ def plain_sibling(run_folder: Path) -> Path | None:
     return sibling if not same and (sibling / "results.json").is_file() else None
 
 
-def report_input(run_folder: Path) -> ReportInput:
-    """Everything the report reads, from the run directory alone."""
+def report_input(run_folder: Path, *, measured: bool = True) -> ReportInput:
+    """Everything the report reads, from the run directory alone.
+
+    Raises UserError for what is no run directory, and for a run without results unless `measured` is False.
+    """
     recipe_of(run_folder)  # says so if this is not a run directory
     results = read_json(run_folder / "results.json")
-    if results is None:
+    if results is None and measured:
         raise UserError(
             "this run has no results yet",
             where=str(run_folder),
@@ -43,10 +46,10 @@ def report_input(run_folder: Path) -> ReportInput:
     return ReportInput(
         name=run_folder.resolve().name,
         recipe=read_toml(resolved) if resolved.is_file() else {},
-        results=results,
+        results=results or {},
         steps=steps,
         notices=notices,
-        samples=results.get("samples", []),
+        samples=(results or {}).get("samples", []),
         answers=answers,
         unique=unique,
         probes=[row for rows in probes.values() for row in rows],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from concordant.app.report.document import Facts, Section
-from concordant.app.report.phrases import rate_cell
+from concordant.app.report.phrases import plain, rate_cell
 from concordant.app.report.source import ReportInput
 
 
@@ -30,9 +30,19 @@ def feedback(run: ReportInput) -> Iterator[tuple[str, str]]:
         ("Longer answer chosen", _rate(run, "longer_chosen")),
         ("Agreement", _rate(run, "agreement") or "not measured: no two votes on one pair"),
     ]
+    rows.insert(4, ("Same answer in both orders", _rate(run, "swap_consistent")))
+    rows += _alpha(run)
     for name in run.table("feedback").get("against_gold") or ():
         rows.append((f"{name}: better by gold", _rate(run, "against_gold", name)))
     yield from ((label, text) for label, text in rows if text)
+
+
+def _alpha(run: ReportInput) -> list[tuple[str, str]]:
+    """Krippendorff's alpha: 1 is full agreement, 0 that of chance."""
+    value, low, high = (run.number("feedback", "alpha", key) for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return []
+    return [("Krippendorff's alpha", f"{plain(value)} ({plain(low)} to {plain(high)}); 0 is chance")]
 
 
 def _labeler(person: Any) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from concordant.app.report.document import Notes, Section, Text
-from concordant.app.report.phrases import listed, percent
+from concordant.app.report.document import Cell, Column, Notes, Row, Section, Table, Text, blocks
+from concordant.app.report.phrases import listed, number_cell, percent, plain
 from concordant.app.report.sections.wins import pair
 from concordant.app.report.source import ReportInput, number
 
@@ -13,8 +14,31 @@ from concordant.app.report.source import ReportInput, number
 def section(run: ReportInput) -> Section | None:
     """Every limit that applies."""
     found = tuple(limits(run))
+    if not found:
+        return None
     lead = Text("Worked out from the run, not from what somebody remembered to write.")
-    return Section("limits", "Limits", "Limits", (lead, Notes(found))) if found else None
+    return Section("limits", "Limits", "Limits", blocks(lead, Notes(found), beyond(run)))
+
+
+def beyond(run: ReportInput) -> Table | None:
+    """Figures that are out of bounds, each with what is likely behind it."""
+    rows = tuple(
+        Row(
+            str(row.get("figure")),
+            (number_cell(number(row.get("value")), 3), Cell(_bound(row))),
+            str(row.get("says")),
+        )
+        for row in run.at("health") or ()
+        if row.get("beyond")
+    )
+    return Table((Column("is"), Column("should be")), rows, "figure", title="Out of bounds") if rows else None
+
+
+def _bound(row: Mapping[str, Any]) -> str:
+    low, high = number(row.get("at_least")), number(row.get("at_most"))
+    if low is not None and high is not None:
+        return f"{plain(low)} to {plain(high)}" if low < high else plain(low)
+    return f"at least {plain(low)}" if low is not None else f"at most {plain(high)}"
 
 
 def limits(run: ReportInput) -> Iterator[str]:

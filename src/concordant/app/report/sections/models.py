@@ -27,13 +27,10 @@ def section(run: ReportInput) -> Section | None:
     return Section("models", "The models", "Models", blocks(said, ladder_, details_))
 
 
-_READING = "The bar begins at zero (thin mark); the dark line is the 95 % interval."
-_GOLD = Text(
-    "Gold is the exact worth of an answer: helpful, honest, harmless and concise parts, added up. " + _READING
-)
+_GOLD = Text("Gold is the exact worth of an answer: helpful, honest, harmless and concise parts, added up.")
 _SCORE = Text(
     "No gold reward was measured in this run. Below is the score of the reward model, which stands in for people and "
-    "can be wrong. " + _READING
+    "can be wrong."
 )
 
 

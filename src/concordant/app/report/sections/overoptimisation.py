@@ -67,7 +67,7 @@ def _standing(run: ReportInput) -> Callout | None:
     turn, inside = run.number("over_optimisation", "fit", "d_star"), ""
     if low is not None and high is not None:
         inside = f" (95 % interval {plain(low)} to {plain(high)})"
-    details = f"It ended at d = {plain(where)}{inside}, with d = √KL in the units of the drawings."
+    details = f"It ended at d = {plain(where)}{inside}, with d = √KL in nats an answer."
     details += (
         f" The curve fitted to its own path is highest at d = {plain(turn)}."
         if turn is not None

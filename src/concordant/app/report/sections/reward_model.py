@@ -132,6 +132,24 @@ def figures(run: ReportInput) -> Iterator[Stat]:
         ("Temperature", _number(at, "temperature", 2), "above 1 it is overconfident"),
         ("Ties", _share(at, "ties"), "equal scores, counted as half right"),
         (
+            "Always the longer",
+            _accuracy_at(run, "longer_rule"),
+            "right so often is who takes the longer answer",
+        ),
+        (
+            "Where length misleads",
+            _accuracy_at(run, "by_style", "hard"),
+            "the shorter answer is the better one",
+        ),
+        (
+            "Best of four",
+            _rate(run.rate("reward_model", "best_of_4")),
+            "the labelers' best first; guessing: 25 %",
+        ),
+        ("On its own training pairs", _accuracy_at(run, "train"), "far above held-out: learnt by heart"),
+        ("Suspect labels", _rate(run.rate("reward_model", "suspect_labels")), "contradicted by the others"),
+        ("Second reward model", _accuracy_at(run, "held_out"), "on votes that neither learnt from"),
+        (
             "Length correlation",
             None if length is None else mean_cell(length),
             "of score and length within a prompt; above 0.5 it pays for length",
@@ -148,6 +166,15 @@ def _accuracy(run: ReportInput) -> Cell | None:
     if not isinstance(ends, list | tuple) or len(ends) != 2:
         return Cell(percent(value, 1), value=value)
     return Cell(percent(value, 1), span(*ends), value, *ends)
+
+
+def _accuracy_at(run: ReportInput, *path: str) -> Cell | None:
+    """An entry that has its interval and n under names of its own."""
+    at = run.table("reward_model", *path)
+    value, ends = number(at.get("accuracy")), at.get("accuracy_ci") or ()
+    if value is None or len(ends) != 2:
+        return None
+    return Cell(percent(value, 1), f"{span(*ends)}, n = {at.get('n', 0):,.0f}", value, *ends)
 
 
 def _rate(rate: Rate | None) -> Cell | None:

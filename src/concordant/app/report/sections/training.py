@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from concordant.app.report.document import Facts, Figure, Figures, Fold, Section, Text, blocks
+from concordant.app.report.document import (
+    Cell,
+    Column,
+    Facts,
+    Figure,
+    Figures,
+    Fold,
+    Row,
+    Section,
+    Table,
+    Text,
+    blocks,
+)  # fmt: skip
 from concordant.app.report.drawings.canvas import GOLD, POLICY, PROXY, SFT
 from concordant.app.report.drawings.curves import Line, curves
+from concordant.app.report.drawings.forest import forest
 from concordant.app.report.lines import anchor, numbers
 from concordant.app.report.phrases import NAMES, model_name
+from concordant.app.report.sections.wins import SERIES, share_cell, share_dot
 from concordant.app.report.source import ReportInput
 
 STAGES = {**NAMES, "policy": "Policy"}
@@ -55,12 +69,13 @@ def section(run: ReportInput) -> Section | None:
     """Curves of the policy, what was out of bounds, and the stages before."""
     gains, health = tuple(_curves(run, GAINS)), tuple(_curves(run, HEALTH))
     fits, noticed = tuple(_fit_curves(run)), notices(run)
-    if not (gains or health or fits or noticed):
+    if not (gains or health or fits or noticed or run.probes):
         return None
     lead = Text(
         "What the policy gained with each update, and what it paid. The faint line is every update, the strong one "
         "its running mean, the dot the end."
     )
+    probed = _probes(run)
     before: Figures | Fold | None = Figures(fits, small=True) if fits else None
     if before and (gains or health):
         before = Fold("The stages before", (before,))
@@ -68,6 +83,7 @@ def section(run: ReportInput) -> Section | None:
         lead if gains else None,
         Figures(gains, small=True) if gains else None,
         Figures(health, "Health of the updates", small=True) if health else None,
+        Figures((probed,)) if probed else None,
         noticed,
         before,
     )
@@ -100,6 +116,30 @@ def _fit_curves(run: ReportInput) -> Iterator[Figure]:
                 yield Figure(f"{STAGES.get(stage, stage)}: {title}", note, draw, numbers(lines, "step"))
 
 
+def _probes(run: ReportInput) -> Figure | None:
+    """How often the policy was preferred, blind, while it trained."""
+    known = [(row, dot) for row in run.probes if (dot := share_dot(row)) is not None]
+    if not known:
+        return None
+    dots = [(f"step {row.get('step')}", {"raw": dot}) for row, dot in known]
+    rows = (
+        Row(
+            f"step {row.get('step')}",
+            (
+                share_cell(row),
+                Cell(f"{row.get('n')}"),
+                Cell(str(row.get("by"))),
+                Cell(str(row.get("why", ""))),
+            ),
+        )
+        for row, _ in known
+    )
+    heads = tuple(Column(text) for text in ("preferred", "pairs", "by", "why"))
+    note = f"Against {model_name(run, run.start)}, in the order of training; the intervals hold at all times."
+    draw = partial(forest, "probes", dots, SERIES, "policy preferred", line=0.5, percent=True)
+    return Figure("Blind probes", note, draw, Table(heads, tuple(rows)))
+
+
 def notices(run: ReportInput) -> Facts | None:
     """What the detectors said, in the order in which they said it, each with what was asked and answered."""
     rows = []
@@ -108,6 +148,8 @@ def notices(run: ReportInput) -> Facts | None:
             where = f"{STAGES.get(stage, stage)}, step {row.get('step')}: {row.get('detector')}"
             saw = str(row.get("saw", ""))
             said = f"{saw[:1].upper()}{saw[1:]}. Likely: {row.get('causes', '')}."
+            if row.get("done"):
+                said += f" Done: {row['done']}."
             shown = (
                 f"{one.get('prompt', '')} → {one.get('completion', '')}" for one in row.get("examples", ())
             )
