@@ -146,6 +146,11 @@ def test_steps_and_tokens_are_those_of_the_run(tmp_path: Path, finished: Path) -
         assert amount is not None
         assert amount.sure == "about"
         assert amount.number == pytest.approx(spent[stage]["train"]["tokens"], rel=0.2), stage
+    for stage in ("sft", "reward"):
+        looked_at = told[stage].spent["validate"]
+        assert looked_at is not None
+        assert looked_at.number == pytest.approx(spent[stage]["validate"]["tokens"], rel=0.35), stage
+    assert "validate" not in told["base"].spent
     read = told["evaluate"].spent["score"]
     assert read is not None
     assert read.number == pytest.approx(spent["evaluate"]["score"]["tokens"], rel=0.2)

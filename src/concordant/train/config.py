@@ -12,6 +12,7 @@ from concordant.config import Config
 from concordant.errors import UserError
 
 NORM_SAMPLES = 512  # completions of the reference that fix the score normalisation
+MOST_VALIDATED = 128  # examples in a look at what was kept out
 
 
 class OptimizerConfig(Config):

@@ -48,13 +48,13 @@ def validated(
     objective: Objective,
     config: FitConfig,
 ) -> Iterator[Step]:
-    """The steps, `config.validations` of them with the loss on examples that nothing is learnt from, and the accuracy.
+    """The steps, some of them with the loss on examples that nothing is learnt from, and the accuracy.
 
-    They are spread evenly, and the last step is one of them. The model is looked at after its step.
+    `config.validations` of them, one or more, spread evenly; the last step is one. A step is taken before the look.
     """
     for step in steps:
-        every = max(1, step.total // max(1, config.validations))
-        if not config.validations or (step.number % every and step.number != step.total):
+        every = max(1, step.total // config.validations)
+        if step.number % every and step.number != step.total:
             yield step
             continue
         begin = time.perf_counter()

@@ -99,7 +99,11 @@ class Trial:
         model = self._adapted(model)
         examples = self._examples(repeated(self.work.shapes, config.batch))
         learner = self._learner([Group("model", model, config.optimizer.lr)], config)
-        per_step = self._per_step(learner, examples, self._objective(model, config), config.batch)
+        objective_of = self._objective(model, config)
+        if "validate" in self.work.spent:
+            per_token = self._per_token(lambda few: learner.look(few, objective_of(few)), examples, 0.2)
+            seconds += per_token.times(_number(self.work.spent["validate"]))
+        per_step = self._per_step(learner, examples, objective_of, config.batch)
         return seconds + per_step.times(self.work.steps.number)
 
     def _on_policy(self, config: PPOConfig | CriticFreeConfig) -> Range:

@@ -12,6 +12,7 @@ from concordant.pipeline.forecast.lengths import Shape, mean
 from concordant.pipeline.forecast.look import Look, Seen
 from concordant.pipeline.recipe import Recipe, RewardConfig
 from concordant.train.config import (
+    MOST_VALIDATED,
     NORM_SAMPLES,
     DPOConfig,
     FitConfig,
@@ -72,7 +73,9 @@ def work_of(recipe: Recipe, look: Look) -> list[Work]:
     if recipe.pretrain is not None and not recipe.model.path:
         found.append(_fitting("base", "pretraining", recipe.pretrain, look.corpus))
     if recipe.sft is not None:
-        found.append(_fitting("sft", "fine-tuning", recipe.sft, look.demonstrations))
+        demos = look.demonstrations
+        there = Amount(MOST_VALIDATED) if recipe.world is not None else demos.held_out
+        found.append(_fitting("sft", "fine-tuning", recipe.sft, demos, there))
     if recipe.reads_votes and look.candidates:
         found.append(_sampling(recipe, look))
     if recipe.reward is not None:
@@ -89,7 +92,10 @@ def work_of(recipe: Recipe, look: Look) -> list[Work]:
     return found
 
 
-def _fitting(stage: str, objective: str, config: FitConfig, seen: Seen) -> Work:
+def _fitting(
+    stage: str, objective: str, config: FitConfig, seen: Seen, held_out: Amount | None = NONE
+) -> Work:
+    """Steps on what was seen, and looks at what was kept out."""
     steps = _steps(config, seen.rows)
     tokens = None
     if steps is not None and seen.shapes:
@@ -101,20 +107,32 @@ def _fitting(stage: str, objective: str, config: FitConfig, seen: Seen) -> Work:
         config.batch,
         settings=config,
         shapes=seen.shapes,
-        spent={"train": tokens},
+        spent={"train": tokens} | _validated(config, seen, held_out),
     )
+
+
+def _validated(config: FitConfig, seen: Seen, held_out: Amount | None) -> dict[str, Amount | None]:
+    """Tokens of the examples that are read now and then and not learnt from."""
+    examples = held_out and min(held_out.number, MOST_VALIDATED) * config.validations
+    return {"validate": Amount(examples * seen.tokens(), "about")} if examples and seen.shapes else {}
 
 
 def _reward(config: RewardConfig, seen: Seen) -> Work:
     """The reward model, and after it the one that checks it: each learns from rows of its own."""
     if not config.held_out:
-        return _fitting("reward", "reward model", config, seen)
+        return _fitting("reward", "reward model", config, seen, seen.held_out)
     first, second = (
-        _fitting("reward", "reward models", config, replace(seen, rows=seen.rows and seen.rows.times(share)))
+        _fitting(
+            "reward",
+            "reward models",
+            config,
+            replace(seen, rows=seen.rows and seen.rows.times(share)),
+            seen.held_out,
+        )
         for share in (1 - config.held_out, config.held_out)
     )
-    tokens = _both(first.spent["train"], second.spent["train"])
-    return replace(first, steps=_both(first.steps, second.steps), spent={"train": tokens})
+    spent = {activity: _both(amount, second.spent[activity]) for activity, amount in first.spent.items()}
+    return replace(first, steps=_both(first.steps, second.steps), spent=spent)
 
 
 def _both(first: Amount | None, second: Amount | None) -> Amount | None:
@@ -130,7 +148,8 @@ def _steps(config: FitConfig, rows: Amount | None) -> Amount | None:
 def _direct(config: FitConfig, look: Look) -> Work:
     """DPO and its relatives; those with a reference read all rows once more before they learn."""
     seen = judged(look) if isinstance(config, KTOConfig) else look.preferences
-    work = _fitting("policy", str(getattr(config, "algorithm", "")), config, seen)
+    compared = NONE if isinstance(config, KTOConfig) else seen.held_out
+    work = _fitting("policy", str(getattr(config, "algorithm", "")), config, seen, compared)
     if not isinstance(config, DPOConfig | IPOConfig | KTOConfig):
         return work
     twice = 2 if isinstance(config, KTOConfig) else 1  # each judged answer has a mismatched one beside it

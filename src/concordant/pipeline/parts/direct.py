@@ -8,12 +8,19 @@ from typing import Any
 from concordant.data.batches import Example
 from concordant.models.load import Reference, load_policy, save_model
 from concordant.pipeline.context import Context
-from concordant.pipeline.parts.fitting import MOST_VALIDATED, fit_stage, with_adapter
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.judgements import judged_examples
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, split_preferences
 from concordant.pipeline.parts.reference import with_reference
-from concordant.train.config import DirectPolicyConfig, DPOConfig, IPOConfig, KTOConfig, PairConfig
+from concordant.train.config import (
+    MOST_VALIDATED,
+    DirectPolicyConfig,
+    DPOConfig,
+    IPOConfig,
+    KTOConfig,
+    PairConfig,
+)
 from concordant.train.fit import always
 from concordant.train.objectives.direct import pair_objective
 from concordant.train.objectives.kto import kto_objective

@@ -13,8 +13,6 @@ from concordant.train.config import FitConfig, LoopConfig
 from concordant.train.fit import fit, validated
 from concordant.train.learner import Group, Learner, Objective
 
-MOST_VALIDATED = 128  # examples in a look
-
 
 def fit_stage(
     context: Context,
@@ -39,7 +37,7 @@ def fit_stage(
         return Checkpoint(learner.state(), {"learner": learner.facts()})
 
     steps = fit(learner, examples, objective_of, config, seed=context.seed("order"))
-    if held_out:
+    if held_out and config.validations:
         steps = validated(steps, learner, held_out, objective_of(held_out), config)
     following = context.follow(
         steps, title=title, when=config.checkpoint, state=state, restore=restorer(learner)

@@ -9,9 +9,10 @@ from typing import Any
 from concordant.data.types import Preference
 from concordant.models.load import new_reward_model, save_model
 from concordant.pipeline.context import Context, Totals
-from concordant.pipeline.parts.fitting import MOST_VALIDATED, fit_stage, with_adapter
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.lengths import fit_examples
 from concordant.pipeline.parts.preferences import examples_of, learnt_and_kept, split_preferences
+from concordant.train.config import MOST_VALIDATED
 from concordant.train.fit import always
 from concordant.train.objectives.reward import reward_objective
 

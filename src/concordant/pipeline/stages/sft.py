@@ -6,8 +6,9 @@ from concordant.data.batches import Example
 from concordant.models.load import load_policy, save_model
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.demonstrations import demonstration_row, held_out_demonstrations
-from concordant.pipeline.parts.fitting import MOST_VALIDATED, fit_stage, with_adapter
+from concordant.pipeline.parts.fitting import fit_stage, with_adapter
 from concordant.pipeline.parts.lengths import fit_examples
+from concordant.train.config import MOST_VALIDATED
 from concordant.train.fit import always
 from concordant.train.objectives.sft import sft_objective
 
