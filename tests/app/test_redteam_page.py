@@ -270,13 +270,14 @@ def test_a_report_given_without_a_network_arrives_once_and_survives_a_reload(par
     assert finds(site.store) == []
     page.reload()
     expect(page.locator("#unsent")).to_have_text("1 unsent")
+    expect(page.locator(".reported")).to_contain_text("A is worse")
     page.unroute("**/api/reports")
     expect(page.locator("#unsent")).to_be_empty(timeout=30_000)
     assert len(finds(site.store)) == 1
 
 
 def test_two_people_wait_in_line(parrots: Any) -> None:
-    site, _ = parrots(seconds=2.0)
+    site, _ = parrots(seconds=5.0)
     ada, bob = come_in(site), come_in(site, "bob")
     for page, text in ((ada, "of ada"), (bob, "of bob")):
         page.locator("#message").fill(text)
@@ -284,7 +285,7 @@ def test_two_people_wait_in_line(parrots: Any) -> None:
         expect(page.locator(".waiting")).to_be_visible()
     expect(bob.locator("#status")).to_have_text("1 is before you …")
     for page, text in ((ada, "of ada"), (bob, "of bob")):
-        expect(page.locator(".answer .text").first).to_contain_text(f"heard {text}", timeout=15_000)
+        expect(page.locator(".answer .text").first).to_contain_text(f"heard {text}", timeout=30_000)
 
 
 def test_what_is_being_written_survives_a_reload(parrots: Any) -> None:

@@ -112,6 +112,9 @@ async function ask(method, path, body) {
   clearTimeout(timer);
   try {
     const found = await send(method, `/api/conversations/${thread}${path}`, body);
+    for (const { report } of await outbox.all()) {
+      if (report.thread === thread) Object.assign(found.turns[report.turn - 1] ?? {}, { report }); // said, if not sent yet
+    }
     if (thread === state.thread) show(found);
   } catch (error) {
     if (thread === state.thread) failed(error);
@@ -152,6 +155,7 @@ function begin(thread) {
 async function leave() {
   clearTimeout(timer);
   Object.assign(state, { thread: "", waiting: null });
+  document.querySelector(".exits")?.remove();
   document.querySelector("main").replaceChildren(make("div", { className: "prose" }, make("h1", { textContent: "Nothing more is shown to you" })));
   remembered.set("left", "yes");
   try {
@@ -169,7 +173,7 @@ function loggedOut(said) {
 
 function showUnsent(unsent, refused) {
   const parts = unsent ? [`${unsent} unsent`] : [];
-  const discard = async () => { for (const one of refused) await outbox.take(one.key); look(); };
+  const discard = async () => { for (const one of refused) await outbox.take(one.key); state.turns = []; look(); };
   if (refused.length) parts.push(button(`not taken: ${refused[0].refused}`, "Discard this report, and see what is kept", discard, { className: "plain" }));
   element("unsent").replaceChildren(...parts);
 }

@@ -18,6 +18,7 @@ export function rendered(html) {
   const holder = make("div", { className: "text" });
   holder.append(template.content);
   for (const link of holder.querySelectorAll("a")) link.target = "_blank";
+  for (const code of holder.querySelectorAll("pre")) code.tabIndex = 0; // long lines scroll, by keyboard too
   return holder;
 }
 
