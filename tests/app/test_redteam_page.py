@@ -291,6 +291,8 @@ def test_two_people_wait_in_line(parrots: Any) -> None:
 def test_what_is_being_written_survives_a_reload(parrots: Any) -> None:
     site, _ = parrots()
     page = come_in(site)
+    say(page, "one")
+    expect(page.locator("#message")).to_have_value("")
     page.locator("#message").fill("half a thou")
     page.reload()
     expect(page.locator("#message")).to_have_value("half a thou")

@@ -84,7 +84,7 @@ function told(found, answered) {
     return say(place ? `${place} ${place === 1 ? "is" : "are"} before you …` : "Both are answering …");
   }
   if (answered && state.turns.length) {
-    message.value = "";
+    if (message.value.trim() === state.turns.at(-1).text.trim()) message.value = ""; // what else stands there is the next thing
     keepDraft();
     goOn(state.turns.at(-1).replies[0].id);
     element("log").lastElementChild.scrollIntoView({ block: "start" });
