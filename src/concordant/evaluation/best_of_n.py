@@ -117,4 +117,4 @@ def fit_curve(found: Curve, seed: int = 0) -> Fit | None:
     d, prompts = np.sqrt(found.kl), len(found.truth)
     gains = found.truth - found.truth[:, :1]
     means = np.concatenate([weights @ gains / prompts for weights in resampled(prompts, seed)])
-    return fitted(CHOOSING, d, gains.mean(axis=0), [(d, mean) for mean in means])
+    return fitted(CHOOSING, d, gains.mean(axis=0), [(d, mean) for mean in means], prompts)

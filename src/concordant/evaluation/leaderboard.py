@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from concordant.evaluation.intervals import Array
+from concordant.evaluation.intervals import Array, percentiles95
 from concordant.evaluation.win_rates import Duels, resampled, win_rate
 from concordant.feedback.aggregation.connectivity import connectivity
 
@@ -74,9 +74,10 @@ def leaderboard(found: Sequence[Duels], anchor: str, seed: int = 0) -> Leaderboa
     weights = resampled(len(wins), seed)
     drawn = np.concatenate([_fit(np.tensordot(some, wins, axes=1)) for some in weights])
     ratings, spread = _ratings(scores, at), _ratings(drawn, at)
-    low, high = np.quantile(spread, [0.025, 0.975], axis=0)
+    tail, rest = percentiles95(len(wins))
+    low, high = np.quantile(spread, [tail, rest], axis=0)
     behind = (
-        np.quantile(spread[:, :, None] - spread[:, None, :], 0.025, axis=0) > 0
+        np.quantile(spread[:, :, None] - spread[:, None, :], tail, axis=0) > 0
     )  # [i, j]: i is surely above j
     rows = [
         Standing(model, float(ratings[k]), float(low[k]), float(high[k]), 1 + int(behind[:, k].sum()))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from concordant.evaluation.answers import Answer
-from concordant.evaluation.intervals import Array, Change
+from concordant.evaluation.intervals import Array, Change, percentiles95
 from concordant.evaluation.win_rates import resampled
 
 BINS = 10  # of equal size in answers of both models together; fewer where lengths repeat
@@ -44,7 +44,7 @@ def non_length_gain(
     weights = counts.sum(0) / counts.sum()
     share = _share(np.ones((1, len(after))), inside, scores, weights)
     drawn = np.concatenate([_share(w, inside, scores, weights) for w in resampled(len(after), seed)])
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    low, high = np.nanquantile(drawn, percentiles95(len(after)))
     return {
         "share": float(share[0]),
         "low": float(low),

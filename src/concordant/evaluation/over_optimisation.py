@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from concordant.evaluation.intervals import Array, Mean
+from concordant.evaluation.intervals import Array, Mean, percentiles95
 from concordant.evaluation.win_rates import RESAMPLES
 
 Stands = Literal["before", "past", "cannot tell"]
@@ -83,25 +83,25 @@ def coefficients(form: Form, d: Array, gain: Array) -> Array:
     return np.asarray(np.linalg.lstsq(form.columns(d), gain, rcond=None)[0], dtype=np.float64)
 
 
-def fitted(form: Form, d: Array, gain: Array, samples: Sequence[tuple[Array, Array]]) -> Fit:
-    """A form fitted to distances and gains (N,); intervals are percentiles over resampled ones."""
+def fitted(form: Form, d: Array, gain: Array, samples: Sequence[tuple[Array, Array]], clusters: int) -> Fit:
+    """A form fitted to distances and gains (N,); intervals are percentiles over samples of so many clusters."""
     farthest = float(d.max())
     whole = coefficients(form, d, gain)
     drawn = np.stack([coefficients(form, *sample) for sample in samples])
     peaks = form.highest(drawn, farthest)
     return Fit(
         float(whole[0]),
-        _ends(drawn[:, 0]),
+        _ends(drawn[:, 0], clusters),
         float(whole[1]),
-        _ends(drawn[:, 1]),
+        _ends(drawn[:, 1], clusters),
         float(form.highest(whole, farthest)),
-        _ends(peaks),
+        _ends(peaks, clusters),
     )
 
 
-def _ends(values: Array) -> tuple[float, float]:
+def _ends(values: Array, clusters: int) -> tuple[float, float]:
     """The middle 95 %; of values of which some are infinite, values that occur, as nothing lies between them."""
-    low, high = np.quantile(values, [0.025, 0.975], method="nearest")
+    low, high = np.quantile(values, percentiles95(clusters), method="nearest")
     return float(low), float(high)
 
 
@@ -141,12 +141,16 @@ def fit_path(points: Sequence[Mapping[str, Any]], truth: str, start: Mean, seed:
     samples = [
         (d[places], true[places] - rng.normal(start.mean, error)) for places in _blocks(len(known), rng)
     ]
-    return fitted(TRAINING, d, true - start.mean, samples)
+    return fitted(TRAINING, d, true - start.mean, samples, math.ceil(len(known) / _block(len(known))))
+
+
+def _block(n: int) -> int:
+    return math.ceil(math.pow(n, 1 / 3))
 
 
 def _blocks(n: int, rng: np.random.Generator) -> Iterator[Any]:
     """Places of `n` neighbours put together from blocks of about the cube root of n, RESAMPLES times."""
-    length = max(1, math.ceil(n ** (1 / 3)))
+    length = _block(n)
     for _ in range(RESAMPLES):
         begins = rng.integers(0, n - length + 1, math.ceil(n / length))
         yield (begins[:, None] + np.arange(length)).ravel()[:n]

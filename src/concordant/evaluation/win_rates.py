@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from concordant.evaluation.intervals import Z95, Array, wilson
+from concordant.evaluation.intervals import Array, percentiles95, quantile95, wilson
 from concordant.evaluation.sequential import confidence_sequence
 
 Row = Mapping[str, Any]  # of `samples.jsonl`
@@ -164,7 +164,7 @@ def win_rate(found: Duels, seed: int = 0) -> WinRate | None:
 
 
 def _interval(values: Array, seed: int) -> tuple[float, float]:
-    """The percentile bootstrap over prompts; Wilson's, which is wider, where nearly all of them say the same.
+    """The bootstrap over prompts, by its percentiles; Wilson's, which is wider, where nearly all of them say the same.
 
     Sources: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; Wilson (1927).
     """
@@ -173,7 +173,7 @@ def _interval(values: Array, seed: int) -> tuple[float, float]:
         known = wilson(float(values.sum()), n)
         return known.low, known.high
     means = np.concatenate([weights @ values / n for weights in resampled(n, seed)])
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(means, percentiles95(n))
     return float(low), float(high)
 
 
@@ -212,7 +212,7 @@ def length_controlled(values: Array, longer: Array) -> LengthControlled | None:
         if np.abs(step).max() < _SETTLED:
             break
     influence = (x * (values - expit(x @ coefficients))[:, None]) @ np.linalg.inv(curvature)
-    half = Z95 * math.sqrt(float((influence[:, 0] ** 2).sum()))
+    half = quantile95(len(x)) * math.sqrt(float((influence[:, 0] ** 2).sum()))
     theta, slope = (float(one) for one in coefficients)
     low, rate, high = (float(one) for one in expit([theta - half, theta, theta + half]))
     return LengthControlled(rate, low, high, slope)

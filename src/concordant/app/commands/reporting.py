@@ -111,8 +111,9 @@ def _interval(mean: dict[str, Any] | None, digits: int = 2) -> str:
     """A mean with half its 95 % interval."""
     if mean is None or mean.get("mean") is None:
         return ""
-    error = mean.get("se")
-    half = f" ± {1.96 * error:.{digits}f}" if error is not None else ""
+    from concordant.evaluation.intervals import Mean
+
+    half = f" ± {Mean.from_dict(mean).half:.{digits}f}" if mean.get("se") is not None else ""
     return f"{mean['mean']:z.{digits}f}{half}"
 
 
