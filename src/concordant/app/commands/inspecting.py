@@ -35,12 +35,17 @@ def inspect(arguments: argparse.Namespace, console: Console) -> int:
     from concordant.app.inspecting.logs import write_logs
     from concordant.pipeline.parts.measuring.files import recorded
 
+    terminal = Terminal(console)
     folder: Path = arguments.to or run / FOLDER
     models = (read_json(run / "results.json") or {}).get("models", {})
     when = datetime.fromtimestamp((evaluate.path / "stage.json").stat().st_mtime, UTC)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         record = recorded(evaluate, "sft" if "sft" in models else "base")
-        written = [*write_logs(record, folder, run=str(run), key=model_id(evaluate), when=when)]
-    Terminal(console).say(f"{len(written)} logs in {folder}; inspect view start --log-dir {folder}")
+        logs = write_logs(record, folder, run=str(run), key=model_id(evaluate), when=when)
+        number = len({(answer.model, answer.split) for answer in record.answers})
+        with terminal.activity("writing", number, "logs") as progress:
+            for done, file in enumerate(logs, start=1):
+                progress.to(done, file.name)
+    terminal.say(f"{number} logs in {folder}; inspect view start --log-dir {folder}")
     return 0
