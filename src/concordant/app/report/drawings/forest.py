@@ -69,7 +69,12 @@ def forest(
                 offset = 0.14 * (2 * number - len(known) + 1) if percent else 0.0
                 _mark(axes, dots[name], place + offset, series[name])
         axes.axvline(line, color=MUTED, linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [short(label, 34) for label, _ in rows], color=INK, fontsize=11)
+        axes.set_yticks(
+            range(len(rows)),
+            [short(label, 34 if width < 7 else 46) for label, _ in rows],
+            color=INK,
+            fontsize=11,
+        )
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel(x)
         if percent:
