@@ -9,9 +9,11 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
 from concordant.data.template import Template, load_tokenizer
 from concordant.errors import UserError
+from concordant.evaluation import harness as module
 from concordant.evaluation.harness import Harness, ask, load_tasks
 from concordant.models.config import EmbeddedConfig
 from concordant.models.load import load_policy
@@ -178,8 +180,14 @@ def test_behind_the_chat_template_a_question_is_a_turn(model: Any, tokenizer: An
     )
 
 
-def test_unknown_tasks_and_such_whose_data_is_missing(tmp_path: Path) -> None:
+def test_unknown_tasks_and_such_whose_data_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = task_folder(tmp_path)
+    # To look through the thousands of tasks of the harness itself takes many seconds.
+    monkeypatch.setattr(
+        module, "TaskManager", lambda **given: TaskManager(**given | {"include_defaults": False})
+    )
     with tells("there is no task 'choise'", where="--tasks", expected="lm-evaluation-harness", fix="choice"):
         load_tasks(["choise"], str(folder))
     (folder / "rows.jsonl").unlink()
