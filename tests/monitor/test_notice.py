@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from concordant.monitor.detectors import Watch
 from concordant.monitor.notice import BEHAVIOR, DISTANCE, OPTIMIZER, PROBE, Action, Notice, response
+from concordant.monitor.probes import Probe
 from concordant.train.step import Step
 
 
@@ -14,24 +17,33 @@ def notice(tier: int) -> Notice:
 
 
 @pytest.mark.parametrize(
-    ("tiers", "signals", "most", "expected"),
+    ("tier", "signals", "most", "expected"),
     [
-        ([], 2, "rollback", "warn"),
-        ([OPTIMIZER], 1, "rollback", "warn"),
-        ([DISTANCE], 1, "rollback", "warn"),
-        ([DISTANCE], 2, "rollback", "brake"),
-        ([OPTIMIZER], 2, "rollback", "warn"),
-        ([BEHAVIOR], 0, "rollback", "brake"),
-        ([BEHAVIOR], 0, "pause", "brake"),
-        ([BEHAVIOR], 0, "warn", "warn"),
-        ([PROBE], 0, "rollback", "rollback"),
-        ([BEHAVIOR, PROBE], 0, "pause", "pause"),
-        ([PROBE], 0, "brake", "brake"),
-        ([PROBE], 0, "warn", "warn"),
+        (DISTANCE, 1, "rollback", "warn"),
+        (DISTANCE, 2, "rollback", "brake"),
+        (OPTIMIZER, 2, "rollback", "warn"),
+        (BEHAVIOR, 0, "rollback", "brake"),
+        (BEHAVIOR, 0, "pause", "brake"),
+        (BEHAVIOR, 0, "warn", "warn"),
+        (PROBE, 0, "rollback", "rollback"),
+        (PROBE, 0, "pause", "pause"),
+        (PROBE, 0, "brake", "brake"),
+        (PROBE, 0, "warn", "warn"),
     ],
 )
-def test_the_ladder(tiers: list[int], signals: int, most: Action, expected: Action) -> None:
-    assert response([notice(tier) for tier in tiers], signals, most) == expected
+def test_the_ladder(tier: int, signals: int, most: Action, expected: Action) -> None:
+    assert response(notice(tier), signals, most) == expected
+
+
+def test_a_step_does_the_furthest_that_one_of_its_notices_calls_for() -> None:
+    watch = Watch(fp32=True, most="pause")
+    assert watch.action == "warn"
+    probes = [Probe.of_values(n, [rate] * 200, float(n)) for n, rate in ((1, 0.9), (2, 0.3))]
+    first, second = (Step(one.step, 9, one.figures() | {"objective/kl": 30.0}, {}, {}) for one in probes)
+    assert [one.detector for one in watch.see(first)] == ["far away"]
+    found = watch.see(replace(second, metrics={**second.metrics, "optimizer/skipped": 1.0}))
+    assert {one.detector: one.action for one in found} == {"not finite": "warn", "turnover": "pause"}
+    assert watch.action == "pause"
 
 
 def test_two_signals_of_distance_brake_together() -> None:

@@ -12,7 +12,16 @@ from statistics import median
 from typing import Any
 
 from concordant.monitor.canaries import CANARY, Bounds
-from concordant.monitor.notice import BEHAVIOR, DISTANCE, OPTIMIZER, PROBE, Action, Notice, response
+from concordant.monitor.notice import (
+    ACTIONS,
+    BEHAVIOR,
+    DISTANCE,
+    OPTIMIZER,
+    PROBE,
+    Action,
+    Notice,
+    response,
+)
 from concordant.monitor.probes import FIGURE, Course, Probe
 from concordant.train.step import Step
 
@@ -177,8 +186,7 @@ class Watch:
         self._spoke |= dict.fromkeys(found, step.number)
         self._remember(step.metrics)
         signals = sum(one.tier == DISTANCE for one in found.values())
-        action = response(new, signals, self.most)
-        self.new = [replace(one, action=action) for one in new]
+        self.new = [replace(one, action=response(one, signals, self.most)) for one in new]
         self._tripped = next((one.detector for one in new if one.tier in (DISTANCE, BEHAVIOR)), "")
         return self.new
 
@@ -199,8 +207,8 @@ class Watch:
 
     @property
     def action(self) -> Action:
-        """What the last step calls for."""
-        return self.new[0].action if self.new else "warn"
+        """What the last step calls for: the furthest that one of its notices does."""
+        return max((one.action for one in self.new), key=ACTIONS.index, default="warn")
 
     @property
     def tripped(self) -> str:

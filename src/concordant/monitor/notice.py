@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -40,14 +40,13 @@ class Notice:
         return asdict(self)
 
 
-def response(new: Sequence[Notice], open_signals: int, most: Action) -> Action:
-    """What a recipe that goes as far as `most` does about the new notices of a step.
+def response(notice: Notice, signals: int, most: Action) -> Action:
+    """What a recipe that goes as far as `most` does about a new notice, with so many signals of distance out of bounds.
 
-    Distance by itself proves nothing: it takes two signals of it out of bounds at once (`open_signals`), or a canary,
-    to brake. Pausing and going back cost so much that somebody must have preferred other answers first.
+    Distance by itself proves nothing: it takes two signals of it at once, or a canary, to brake. Pausing and going back
+    cost so much that somebody must have preferred other answers first.
     """
-    tiers = {notice.tier for notice in new}
-    if PROBE in tiers:
+    if notice.tier == PROBE:
         return most
-    slower = BEHAVIOR in tiers or (DISTANCE in tiers and open_signals > 1)
+    slower = notice.tier == BEHAVIOR or (notice.tier == DISTANCE and signals > 1)
     return "brake" if slower and most != "warn" else "warn"
