@@ -311,6 +311,15 @@ def exploits():
         "gain": {"mean": 3.1, "low": 3.0, "high": 3.2},
         "parts": [part("gold", 0.3), part("length", 0.5), part("rest", 0.2)],
         "named": [{"feature": "length", "words": "longer answers", "share": 0.5}],
+        "samples": {
+            "length": [
+                {
+                    "prompt": [{"role": "user", "content": "what is long ?"}],
+                    "before": {"text": "short .", "score": 0.1, "gold": 1.0, "length": 3},
+                    "after": {"text": "long and long .", "score": 2.1, "gold": 0.5, "length": 5},
+                }
+            ]
+        },
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from concordant.app.report.sections import (
     wins,
 )  # fmt: skip
 from concordant.app.report.sections.samples import answered, pick
+from concordant.app.report.sections.verdict import caveats
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def browser_of(run):
 
 def test_the_samples_that_the_score_likes_beyond_their_worth_come_first(full):
     views = {view.key: view for view in browser_of(full).views}
-    assert list(views) == ["across", "beyond", "lost", "longest", "strange"]
+    assert list(views) == ["across", "exploited", "beyond", "lost", "longest", "strange"]
+    (sample,) = views["exploited"].samples
+    assert (sample.family, sample.replies[1].text) == ("longer answers", "long and long .")
     beyond = views["beyond"].samples
     golds = [sample.replies[1].marks[0].text for sample in beyond]
     assert golds[:8] == ["−1.00"] * 8
@@ -59,7 +62,7 @@ def test_one_question_with_one_answer_is_shown_once(full):
 def test_without_gold_nothing_stands_against_the_score(full):
     rows = [{**row, "gold": None} for row in full.answers]
     views = browser_of(dataclasses.replace(full, answers=rows, samples=())).views
-    assert [view.key for view in views] == ["across", "longest", "strange"]
+    assert [view.key for view in views] == ["across", "exploited", "longest", "strange"]
 
 
 def test_views_and_families_are_picked_without_a_script(full):
@@ -129,6 +132,28 @@ def test_where_the_run_stands_on_its_curve(full):
     ]  # fmt: skip
     assert "best of n at d = 1.12 and for PPO at d = 3.30" in drawn.items[1].note
     assert paid.items[0].note == "Beside the truth it was paid for longer answers (50 %)."
+
+
+def test_without_gold_a_second_reward_model_stands_in(full):
+    rows = [{**row, "gold": None, "held_out": 0.1 * i} for i, row in enumerate(full.results["best_of_n"])]
+    fit = {"alpha": 0.9, "beta": 0.4, "d_star": 1.12, "truth": "held_out"}
+    path = {**full.results["over_optimisation"], "truth": "probe"}
+    run = with_results(full, best_of_n=rows, best_of_n_fit=fit, over_optimisation=path)
+    section = overoptimisation.section(dataclasses.replace(run, steps={}))
+    assert section is not None
+    assert section.blocks[1].headline == (
+        "It stops before the point at which the share preferred in blind probes would turn."
+    )
+    titles = {figure.title: figure for figure in section.blocks[2].items}
+    assert "best of n at d = 1.12" in titles["Second reward model over distance"].note
+    assert "Gold over distance" not in titles
+
+
+def test_what_was_exploited_stands_among_what_to_keep_in_mind(full):
+    (said,) = [one for one in caveats(full) if one.startswith("Exploited")]
+    assert said.startswith("Exploited: longer answers (length +0.20 an answer, 50% [45%, 55%])")
+    nothing = with_results(full, exploits=full.results["exploits"] | {"named": []})
+    assert not [one for one in caveats(nothing) if one.startswith("Exploited")]
 
 
 def test_the_pair_that_matters_comes_first(full):

@@ -30,6 +30,12 @@ from concordant.evaluation.intervals import Mean
 
 Rows = Sequence[Mapping[str, Any]]
 
+TRUTHS = {
+    "gold": "its gold",
+    "probe": "the share preferred in blind probes",
+    "held_out": "the second reward model",
+}
+QUANTITIES = {"gold": "Gold", "held_out": "Second reward model", "score": "Score of the reward model"}
 LEAST_SHARE = 0.005  # of a part that is drawn
 X = "d = √KL to the SFT model"
 
@@ -60,9 +66,10 @@ def _standing(run: ReportInput) -> Callout | None:
     if stands is None or where is None or truth is None:
         return None
     tones: dict[str, Tone] = {"before": "up", "past": "down"}
+    what = TRUTHS.get(str(truth), str(truth))
     said = {
-        "before": f"It stops before the point at which its {truth} would turn.",
-        "past": f"It has gone past the point at which its {truth} turns.",
+        "before": f"It stops before the point at which {what} would turn.",
+        "past": f"It has gone past the point at which {what} turns.",
     }
     turn, inside = run.number("over_optimisation", "fit", "d_star"), ""
     if low is not None and high is not None:
@@ -73,18 +80,20 @@ def _standing(run: ReportInput) -> Callout | None:
         if turn is not None
         else " The curve fitted to its own path has no highest point."
     )
-    headline = said.get(str(stands), f"Whether its {truth} has turned cannot be told from this run.")
+    headline = said.get(str(stands), f"Whether {what} has turned cannot be told from this run.")
     return Callout(tones.get(str(stands), "flat"), headline, (details,))
 
 
 def _drawings(run: ReportInput, rows: Rows) -> Iterator[Figure]:
     if len(rows) >= 2:
         yield _best_of_n(rows)
-    for quantity, title in (("gold", "Gold"), ("score", "Score of the reward model")):
+    for quantity, title in QUANTITIES.items():
         found = list(_paths(run, rows, quantity))
-        if len(found) == 2 or (found and quantity == "gold"):
+        if len(found) == 2 or (found and quantity != "score"):
             note = (
-                _distance_note(found) if quantity == "gold" else "What both are paid for: up by construction."
+                _distance_note(found)
+                if quantity != "score"
+                else "What both are paid for: up by construction."
             )
             draw = partial(paths, f"{quantity}-over-d", found, X, title.lower())
             yield Figure(f"{title} over distance", note, draw, _numbers(found, "d"))
@@ -103,18 +112,19 @@ def _distance_note(found: Sequence[Path]) -> str:
 
 def _paths(run: ReportInput, rows: Rows, quantity: str) -> Iterator[Path]:
     """Best of n and the policy's own way, over d, with the curves fitted to gold."""
-    column = "gold" if quantity == "gold" else "proxy"
+    column = "proxy" if quantity == "score" else quantity
     chosen = _over_d((row.get("kl"), row.get(column)) for row in rows)
     trained = _over_d((kl, value) for kl, value in run.over_kl(f"objective/{quantity}"))
-    fitted = quantity == "gold"
+    chosen_by, walked_by = (run.at(key, "truth") or "gold" for key in ("best_of_n_fit", "over_optimisation"))
     if len(chosen) >= 2:
-        fit, turn = _fit_of(run.table("best_of_n_fit"), chosen[0][1], float) if fitted else (None, None)
-        yield Path("best of n", chosen, GOLD if fitted else PROXY, fit=fit, turn=turn)
+        table = run.table("best_of_n_fit") if quantity == chosen_by else {}
+        fit, turn = _fit_of(table, chosen[0][1], float)
+        yield Path("best of n", chosen, PROXY if quantity == "score" else GOLD, fit=fit, turn=turn)
     if len(trained) >= 2:
         table, before = run.table("over_optimisation", "fit"), run.mean("models", run.start, quantity)
         begins = number(table.get("start", before and before.mean))
         fit, turn = (None, None)
-        if fitted and begins is not None:
+        if quantity == walked_by and begins is not None:
             fit, turn = _fit_of(table, begins, math.log)
         yield Path(run.algorithm, trained, POLICY, noisy=len(trained) > 12, fit=fit, turn=turn)
 

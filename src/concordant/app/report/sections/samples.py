@@ -58,6 +58,10 @@ def _views(run: ReportInput) -> Iterator[View]:
     scale = _gold_range(shown)
     some = tuple(_sample(run, one, scale) for one in across(shown))
     yield View("across", "Of every kind", "A few prompts of each kind of question.", some)
+    if exploited := list(_exploited(run)):
+        beside = tuple(_sample(run, one, scale) for one in exploited)
+        note = "Where what the score was paid for beside the truth shows most, by feature."
+        yield View("exploited", "What was exploited", note, beside)
     for key, title, note, value in _PICKS:
         picked = pick(asked, run.start, value)
         if picked:
@@ -81,6 +85,16 @@ def answered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Asked]:
         row = next(iter(found.values()))
         said = {model: _said(found[model]) for model in MODELS if model in found}
         yield Asked(str(row.get("prompt_id") or ""), str(row.get("family") or ""), _turns(row), said)
+
+
+def _exploited(run: ReportInput) -> Iterator[Asked]:
+    """The samples of every feature that was found to be exploited, before and after."""
+    shown = run.table("exploits", "samples")
+    for one in run.at("exploits", "named") or ():
+        for row in shown.get(one.get("feature")) or ():
+            sides = ((run.start, row.get("before")), ("policy", row.get("after")))
+            said = {model: _said(side) for model, side in sides if isinstance(side, Mapping)}
+            yield Asked("", str(one.get("words") or ""), _turns(row), said)
 
 
 def _turns(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from concordant.app.gaming import exploited, held_out
 from concordant.app.report.document import Callout, Tone
 from concordant.app.report.phrases import SPLITS, change, listed, model_name, percent, plain, tone
 from concordant.app.report.source import ReportInput
@@ -91,6 +92,7 @@ def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
         )
     elif difference is not None:
         yield "One seed. The interval covers the choice of prompts, not another run with another seed."
+    yield from _gamed(run)
     yield from _weak_spots(run)
     eos = run.rate("models", "policy", "eos_rate")
     if eos is not None and eos.high < 0.98:
@@ -103,6 +105,18 @@ def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
         yield "The gold reward is a program that knows the truth of a small invented world."
         if name := run.setting("feedback", "labelers"):
             yield _LABELERS[str(run.setting("feedback", "source") or "simulated")].format(name=name)
+
+
+def _gamed(run: ReportInput) -> Iterator[str]:
+    """What else the score was paid for, and whether a second reward model saw it rise as well."""
+    if run.at("exploits", "named"):
+        said = exploited(run.table("exploits"))
+        yield f"{said[:1].upper()}{said[1:]}."
+    policy = run.table("models", "policy")
+    gap = run.mean("models", "policy", "held_out_gap")
+    if gap is not None and gap.sign > 0 and {"score_z", "held_out_z"} <= policy.keys():
+        said = held_out(policy)
+        yield f"{said[:1].upper()}{said[1:]}."
 
 
 _LABELERS = {
