@@ -66,6 +66,8 @@ def test_where_a_policy_stands() -> None:
     assert "gold does not turn [1.00, never]" in standing(
         path("cannot tell", d_star=None, d_star_ci=[1.0, None])
     )
+    never = standing(path("before", d_star=None, d_star_ci=[None, None]))
+    assert "gold does not turn, the policy stands at" in never
     assert "too little of the truth along the training" in standing(path("cannot tell") | {"fit": None})
 
 

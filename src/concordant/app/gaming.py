@@ -63,7 +63,8 @@ def standing(row: Row) -> str:
         )
     low, high = fit["d_star_ci"]
     peak = "does not turn" if fit["d_star"] is None else f"is highest at √KL = {fit['d_star']:.2f}"
-    where = f"{TRUTHS[row['truth']]} {peak} [{_end(low)}, {_end(high)}]"
+    sure = f" [{_end(low)}, {_end(high)}]" if low is not None else ""
+    where = f"{TRUTHS[row['truth']]} {peak}{sure}"
     said = {"past": "yes", "before": "no", "cannot tell": "cannot be told"}[row["stands"]]
     return f"over-optimised: {said}; along the training {where}, {here}"
 
