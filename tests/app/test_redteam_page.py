@@ -71,7 +71,7 @@ def say(page: Page, text: str) -> None:
     before = turns.count()
     page.locator("#message").fill(text)
     page.keyboard.press("Enter")
-    expect(turns).to_have_count(before + 1, timeout=20_000)
+    expect(turns).to_have_count(before + 1, timeout=60_000)
     expect(page.locator(".waiting")).to_have_count(0)
 
 

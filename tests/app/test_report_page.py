@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import WATCH, chromium
+from browser import WATCH
 from made_runs import full_run
 
 from concordant.app.report.compose import compose
 from concordant.app.report.html import page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
