@@ -134,6 +134,15 @@ def test_where_the_run_stands_on_its_curve(full):
     assert paid.items[0].note == "Beside the truth it was paid for longer answers (50 %)."
 
 
+def test_a_gold_that_never_turned_has_no_turning_point(full):
+    found = full.results["over_optimisation"]
+    path = {**found, "fit": {**found["fit"], "d_star": None, "d_star_ci": [None, None]}}
+    section = overoptimisation.section(with_results(full, over_optimisation=path))
+    assert section is not None
+    assert section.blocks[1].headline == "Along its training its gold did not turn."
+    assert "has no highest point" in section.blocks[1].paragraphs[0]
+
+
 def test_without_gold_a_second_reward_model_stands_in(full):
     rows = [{**row, "gold": None, "held_out": 0.1 * i} for i, row in enumerate(full.results["best_of_n"])]
     fit = {"alpha": 0.9, "beta": 0.4, "d_star": 1.12, "truth": "held_out"}

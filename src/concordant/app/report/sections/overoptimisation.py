@@ -67,11 +67,13 @@ def _standing(run: ReportInput) -> Callout | None:
         return None
     tones: dict[str, Tone] = {"before": "up", "past": "down"}
     what = TRUTHS.get(str(truth), str(truth))
+    turn, inside = run.number("over_optimisation", "fit", "d_star"), ""
     said = {
-        "before": f"It stops before the point at which {what} would turn.",
+        "before": f"It stops before the point at which {what} would turn."
+        if turn is not None
+        else f"Along its training {what} did not turn.",
         "past": f"It has gone past the point at which {what} turns.",
     }
-    turn, inside = run.number("over_optimisation", "fit", "d_star"), ""
     if low is not None and high is not None:
         inside = f" (95 % interval {plain(low)} to {plain(high)})"
     details = f"It ended at d = {plain(where)}{inside}, with d = √KL in nats an answer."
