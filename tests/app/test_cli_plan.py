@@ -85,7 +85,7 @@ def test_a_probe_measures_every_stage_and_writes_nothing(tmp_path: Path) -> None
     out = told(recipe, "--run", tmp_path / "run", "--probe")
     assert snapshot(tmp_path) == before
     for stage in ("base", "sft", "feedback", "reward", "policy", "evaluate"):
-        assert re.search(rf"^{stage} +about \S+ \S+ \(.+ to .+\) +about \d+ MB", out, re.MULTILINE), stage
+        assert re.search(rf"^{stage} +about \S+ \S+ \(.+ to .+\) +about \S+ [MG]B", out, re.MULTILINE), stage
     assert re.search(r"^together +about", out, re.MULTILINE)
     assert "votes of labelers" in out  # what is not covered
     assert re.search(r'machine\.device +"cpu" +this machine', out)
