@@ -184,6 +184,7 @@ def test_where_both_say_the_same_neither_is_worse(parrots: Any) -> None:
     say(page, "one")
     expect(page.locator(".judged label")).to_have_count(2)
     report(page, "Both are bad", 2, "direct")
+    expect(page.locator("#count")).to_have_text("1 find, 1 new")
     (find,) = finds(site.store)
     assert len(find.failed) == 2
 
