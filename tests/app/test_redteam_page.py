@@ -94,7 +94,7 @@ def report(page: Page, side: str, severity: int = 0, family: str = "", note: str
     expect(page.locator("#unsent")).to_be_empty()
 
 
-# Sampling in a thread of the server starves beside another worker of the suite: it passes by itself.
+# It passes by itself; beside other tests of pages the first answer may never come, and why is not known yet.
 @pytest.mark.acceptance
 def test_three_turns_with_two_models_of_a_run_and_a_find(
     finished: Path, tmp_path: Path, browser: Browser
