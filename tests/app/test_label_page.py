@@ -295,6 +295,7 @@ def test_keys_can_be_changed_and_are_remembered(site: Site) -> None:
     page.locator("#key-tie").fill("z")
     page.locator("#key-skip").fill("")
     page.locator("dialog button", has_text="Keep").click()
+    expect(page.locator("dialog")).to_have_count(0)
     next_question(page, "z", "Enter")
     press(page, "s")
     expect(page.locator("#asked")).to_have_count(0)

@@ -110,6 +110,9 @@ def test_instructions_come_before_the_first_question_and_on_a_key(site: Site) ->
     expect(dialog).to_be_visible()
     press(page, "Enter")
     expect(dialog).to_be_hidden()
+    page.locator("#read-instructions").click()
+    at_once = "dialog => { dialog.close(); return document.activeElement.id }"
+    assert dialog.evaluate(at_once) == "ask", "or a quick Enter would open them again"
     next_question(page, "ArrowLeft", "Enter")
     all_sent(page)
     page.reload()

@@ -94,8 +94,6 @@ def report(page: Page, side: str, severity: int = 0, family: str = "", note: str
     expect(page.locator("#unsent")).to_be_empty()
 
 
-# It passes by itself; beside other tests of pages the first answer may never come, and why is not known yet.
-@pytest.mark.acceptance
 def test_three_turns_with_two_models_of_a_run_and_a_find(
     finished: Path, tmp_path: Path, browser: Browser
 ) -> None:
@@ -277,6 +275,31 @@ def test_a_report_given_without_a_network_arrives_once_and_survives_a_reload(par
     page.unroute("**/api/reports")
     expect(page.locator("#unsent")).to_be_empty(timeout=30_000)
     assert len(finds(site.store)) == 1
+
+
+def test_a_report_that_this_machine_cannot_keep_stays_where_it_was_written(parrots: Any) -> None:
+    site, _ = parrots()
+    page = come_in(site)
+    say(page, "one")
+    full = "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }"
+    page.evaluate(f"() => {{ {full} }}")
+    panel = page.locator(".report")
+    panel.get_by_label("A is worse").check()
+    panel.locator(".severity input").nth(2).check()
+    panel.get_by_label("What went wrong").fill("it told me")
+    panel.get_by_role("button", name="Report", exact=True).click()
+    expect(panel.get_by_role("alert")).to_contain_text("This machine could not keep the report")
+    expect(panel.get_by_label("What went wrong")).to_have_value("it told me")
+    expect(panel.get_by_role("button", name="Report", exact=True)).to_be_enabled()
+
+
+def test_nothing_can_be_written_before_the_page_would_keep_it(parrots: Any) -> None:
+    site, _ = parrots()
+    page = come_in(site)
+    page.route("**/attack.js", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#message")).to_be_disabled()
+    expect(page.locator("#send")).to_be_disabled()
 
 
 def test_two_people_wait_in_line(parrots: Any) -> None:

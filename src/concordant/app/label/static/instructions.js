@@ -1,17 +1,16 @@
 // What a lead has written for the labelers of a project: shown before the first question, and whenever it is asked for.
 
+import { showOver } from "./dialogs.js";
+
 const dialog = document.getElementById("instructions");
 
 /** Show the instructions; resolves when they have been read. */
 export function showInstructions() {
   if (!dialog || dialog.open) return Promise.resolve();
-  dialog.showModal();
+  showOver(dialog);
   dialog.scrollTop = 0;
   document.getElementById("instructions-title").focus();
-  return new Promise((resolve) => dialog.addEventListener("close", () => {
-    document.getElementById("ask")?.focus({ preventScroll: true });
-    resolve();
-  }, { once: true }));
+  return new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
 }
 
 /** Show them once on this machine, and once more when the lead has written something else. */

@@ -3,6 +3,7 @@
 import { Refused, send } from "/web/api.js";
 import { Clock } from "/web/clock.js";
 import { button, make, rendered } from "/web/dom.js";
+import { showOver } from "./dialogs.js";
 import { firstInstructions, showInstructions } from "./instructions.js";
 import { ACTIONS, Keys } from "./keys.js";
 import { Outbox } from "/web/outbox.js";
@@ -251,10 +252,9 @@ function askFor(title, text, act, done, many = false) {
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (dialog.returnValue === "keep") done(field.value.trim());
-    document.getElementById("ask")?.focus({ preventScroll: true });
   });
   document.body.append(dialog);
-  dialog.showModal();
+  showOver(dialog);
   field.select();
 }
 
@@ -281,7 +281,7 @@ function help() {
     try { await send("PUT", "/api/me/settings", { keys: changed }); } catch (error) { announce(error.message); }
   });
   document.body.append(dialog);
-  dialog.showModal();
+  showOver(dialog);
 }
 
 function showRefused(refused) {
@@ -293,7 +293,7 @@ function showRefused(refused) {
     button("Close", "Close (Escape)", () => dialog.close()));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
-  dialog.showModal();
+  showOver(dialog);
 }
 
 function showUnsent(unsent, refused) {

@@ -39,9 +39,9 @@ function say(text) {
 function panelOf(turn) {
   return new ReportPanel(turn, {
     judge: (worse) => { if (!state.chosen) goOn(worse); },
-    hand: (said) => {
+    hand: async (said) => {
+      await outbox.put({ key: newKey(), at: Date.now(), report: { thread: state.thread, turn: turn.number, ...said } });
       turn.report = said;
-      outbox.put({ key: newKey(), at: Date.now(), report: { thread: state.thread, turn: turn.number, ...said } });
       message.focus();
     },
   });
@@ -207,6 +207,7 @@ async function start() {
   begin(remembered.get("thread") || newKey());
   setInterval(breakIsDue, 10_000);
   await look();
+  message.disabled = element("send").disabled = false; // from here on nothing that is written is lost
   message.focus();
   return undefined;
 }

@@ -14,7 +14,8 @@ function choices(kind, turn, title, values, changed) {
 }
 
 export class ReportPanel {
-  /** `turn` as the server gave it; `judge` is called when a side is chosen, `hand` with what is reported. */
+  /** `turn` as the server gave it; `judge` is called when a side is chosen; `hand` is given the report and resolves once
+   *  this machine has kept it. */
   constructor(turn, { judge, hand }) {
     this.turn = turn;
     this.judge = judge;
@@ -41,7 +42,7 @@ export class ReportPanel {
     this.button = button("Report", "Hand this report in", () => this.handIn(), { hidden: true });
     const [first, second] = this.turn.replies;
     const alike = first.html === second.html; // neither can be worse
-    this.missing = make("p", { className: "said missing", role: "alert", hidden: true, textContent: "Say how bad it is, 0 to 4." });
+    this.missing = make("p", { className: "said missing", role: "alert", hidden: true });
     this.element.replaceChildren(
       choices("judged", number, alike ? "Both say the same. How is it?" : "Which one is worse?", alike ? BOTH : [...SIDES, ...BOTH], (value) => this.judged(value)),
       this.details, this.missing, make("p", { className: "actions" }, this.button));
@@ -56,19 +57,32 @@ export class ReportPanel {
     this.button.scrollIntoView({ block: "nearest" });
   }
 
-  handIn() {
+  async handIn() {
     const fine = this.said === "both_fine";
     const severity = this.element.querySelector(".severity input:checked");
-    this.missing.hidden = Boolean(fine || severity);
-    if (!this.missing.hidden) return this.element.querySelector(".severity input").focus();
+    if (!fine && !severity) {
+      this.lacks("Say how bad it is, 0 to 4.");
+      return this.element.querySelector(".severity input").focus();
+    }
     const worse = this.turn.replies["AB".indexOf(this.said)]?.id ?? null;
     const said = {
       judged: worse ? "worse" : this.said, worse,
       severity: fine ? 0 : Number(severity.value),
       family: fine ? "" : this.family.value.trim(), note: fine ? "" : this.note.value.trim(),
     };
-    this.close(said);
-    return this.hand(said);
+    this.button.disabled = true;
+    try {
+      await this.hand(said);
+    } catch {
+      this.button.disabled = false;
+      return this.lacks("This machine could not keep the report. Make room on its disk, or open the page anew, and report it again.");
+    }
+    return this.close(said);
+  }
+
+  lacks(text) {
+    this.missing.textContent = text;
+    this.missing.hidden = false;
   }
 
   /** Say in a line what was reported; it can be changed. */
