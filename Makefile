@@ -36,7 +36,7 @@ test: lint
 	@$(BIN)/python -m pytest -n 2
 
 acceptance: $(READY)
-	@$(BIN)/python -m pytest -m acceptance -s tests/acceptance tests/app/test_redteam_page.py
+	@$(BIN)/python -m pytest -m acceptance -s tests/acceptance
 
 # Two versions of TRL: the newest, and in a folder of its own the last one that has PPO.
 $(PARITY): pyproject.toml constraints.txt tests/parity/requirements.txt tests/parity/requirements-ppo.txt

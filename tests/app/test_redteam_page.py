@@ -102,7 +102,10 @@ def test_three_turns_with_two_models_of_a_run_and_a_find(
     models = TwoModels(recipe, run, USUAL, Silent(), completion=12, temperature=1.0)
     with Store.open(run / "feedback.sqlite") as store, attacked(store, browser, models, train=True) as site:
         learnt = len(preferences(store))
-        page = site.visit(site.account("ada"))
+        ada = site.account("ada")
+        page = site.visit(ada)
+        # What is sampled follows from the conversation's name: under this one the two never say the same.
+        page.add_init_script(f"localStorage.setItem('concordant-thread-{ada.id}', '{'b' * 32}')")
         page.goto("/")
         expect(page.locator("main")).to_contain_text("learn from what you report")
         page.get_by_role("button", name="I have read this. Begin").click()
@@ -117,6 +120,7 @@ def test_three_turns_with_two_models_of_a_run_and_a_find(
                 page.locator(".go-on").nth(number % 2).click()
                 expect(page.locator("#status")).to_contain_text(f"answer {'AB'[number % 2]}")
         third = answers(page)
+        assert third[0] != third[1]
         report(page, "B is worse", 3, "insisting", "it gave in")
         expect(page.locator("#count")).to_have_text("1 find, 1 new")
         for name in USUAL:

@@ -79,7 +79,9 @@ class Bench:
     def goes_on(self, run: Path, *words: str, store: str | None = None) -> Outcome:
         """The run goes on to its end, which is that of the untouched one; its report is waited for only if need be."""
         results = run / "results.json"
-        ended = results.exists()  # it was stopped as late as that: then nothing but its end says that it went on
+        ended = (
+            results.exists()
+        )  # it was stopped as late as that: then nothing but its end says that it went on
         child = self.start(run, *words)
         if not ended:
             child.wait_for(results.exists)

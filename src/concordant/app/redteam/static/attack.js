@@ -14,6 +14,7 @@ const LONG = 30 * 60_000; // ms of work after which a break is due
 const element = (id) => document.getElementById(id);
 const { account } = element("app").dataset;
 const message = element("message");
+const sends = element("send");
 const state = { thread: "", turns: [], waiting: null, after: null, chosen: false };
 const clock = new Clock();
 let outbox = null;
@@ -72,7 +73,7 @@ function show(found) {
   if (found.waiting) log.append(pending(found.waiting.text));
   for (const part of log.querySelectorAll(".report")) part.inert = Boolean(found.waiting);
   element("intro").hidden = Boolean(found.turns.length || found.waiting);
-  element("send").hidden = Boolean(found.waiting);
+  sends.hidden = Boolean(found.waiting);
   element("stop").hidden = !found.waiting;
   told(found, found.turns.length > before);
 }
@@ -207,7 +208,7 @@ async function start() {
   begin(remembered.get("thread") || newKey());
   setInterval(breakIsDue, 10_000);
   await look();
-  message.disabled = element("send").disabled = false; // from here on nothing that is written is lost
+  message.disabled = sends.disabled = false; // from here on nothing that is written is lost
   message.focus();
   return undefined;
 }
