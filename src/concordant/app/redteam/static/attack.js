@@ -209,7 +209,7 @@ async function start() {
   setInterval(breakIsDue, 10_000);
   await look();
   message.disabled = sends.disabled = false; // from here on nothing that is written is lost
-  message.focus();
+  if (document.activeElement === document.body) message.focus(); // whoever is about to leave is not drawn back
   return undefined;
 }
 
