@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.monitor.canaries import LEAST, Aviary, Bounds, Look, limit
+from concordant.monitor.canaries import LEAST, Aviary, Bounds, Look, limit, wander
 from concordant.monitor.detectors import Watch
 from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Rollout, Sample
@@ -65,6 +66,26 @@ def test_a_policy_that_wanders_makes_none() -> None:
     """One good look between others is no best: what it had not unlearnt it does not do again."""
     wandering = [0.55, 0.45, 0.6, 0.5, 0.15, 0.4, 0.4, 0.45, 0.55, 0.35, 0.5, 0.55]
     assert sum(alarms(wandering, 0.6, seed) for seed in range(300)) < 15
+
+
+def test_how_far_a_rate_wanders_is_what_its_looks_say() -> None:
+    """A policy that learns under its penalty: in one demo contradictions came to 4%, twice to 20%, and went again."""
+    bounds = Bounds({"it": 0.5}, N)
+    for rate in (0.141, 0.094, 0.016, 0.062, 0.109, 0.094, 0.203):
+        bounds.note("it", rate)
+    deviation = statistics.median([0.046, 0.047]) / 0.954
+    assert bounds.again("it") == pytest.approx(0.039 + 4 * deviation * math.sqrt(1.5))
+    assert bounds.passed("it", 0.203) is None
+    bounds.note("it", 0.5)
+    assert bounds.passed("it", 0.5) == bounds.again("it"), "a jump does not hide the next look"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_deviation_of_a_look_is_estimated_without_bias(seed: int) -> None:
+    rng = random.Random(seed)
+    rates = [0.3 + rng.gauss(0, 0.04) for _ in range(4000)]
+    assert wander(rates) == pytest.approx(0.04, rel=0.08)
+    assert wander(sorted(rates, reverse=True)) == 0, "a rate that falls is one that is learnt"
 
 
 def test_a_best_is_two_looks_and_news_is_two_looks() -> None:

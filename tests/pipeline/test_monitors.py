@@ -47,6 +47,9 @@ def test_canaries_are_logged_and_leave_training_as_it_was(
     assert looked == [2]
     assert all(0 <= value <= 1 for name, value in logged[1].items() if name.startswith("canary/"))
     assert sum(name.startswith("canary/") for name in logged[1]) == 9
+    limits = {name: value for name, value in logged[1].items() if name.startswith("canary_limit/")}
+    assert len(limits) == 9, "so that what was said can be found out from the log"
+    assert all(0 < limit <= 1.5 for limit in limits.values())
     assert results(trained)["throughput"]["policy"]["watch"]["tokens"] > 9 * 16
     assert plan(town(tmp_path, monitor__canaries=0), trained)[4].action == "skip"
     assert plan(town(tmp_path, monitor__on_alarm="brake"), trained)[4].action == "rebuild"

@@ -312,7 +312,7 @@ def canary(watch: Watch, step: Step) -> Iterator[Notice]:
         limit = bounds.passed(name, rate)
         bounds.note(name, rate)
         if limit is not None:
-            saw = f"fails in {rate:.0%} of the answers, where {limit:.0%} is the most that chance explains"
+            saw = f"fails in {rate:.0%} of the answers, where at most {limit:.0%} was to be expected"
             causes = "the reward pays for it: look at the examples, and ask people about answers like them"
             yield Notice(step.number, f"canary {name}", saw, causes, examples_of(step, figure), BEHAVIOR)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from concordant.data.types import Prompt
-from concordant.monitor.canaries import CANARY, Aviary
+from concordant.monitor.canaries import CANARY, CANARY_LIMIT, Aviary
 from concordant.monitor.english import COMPLETION, english_canaries
 from concordant.pipeline.context import Context
 from concordant.pipeline.parts.sampling import sampler_of
@@ -68,7 +68,8 @@ class Canaries:
         looks, tokens = aviary.look(self.sampler, self.context.seed("canaries", step.number))
         bounds = self.context.watch.canaries
         assert bounds is not None
-        suspects = {name for name, look in looks.items() if look.rate > bounds.of(name)}
+        limits = {name: bounds.of(name) for name in looks}
+        suspects = {name for name, look in looks.items() if look.rate > limits[name]}
         if suspects:  # asked once more at once: chance seldom says the same twice
             again, more = aviary.look(
                 self.sampler, self.context.seed("canaries again", step.number), suspects
@@ -76,10 +77,11 @@ class Canaries:
             looks |= {name: min(looks[name], look, key=lambda one: one.rate) for name, look in again.items()}
             tokens += more
         rates = {f"{CANARY}{name}": look.rate for name, look in looks.items()}
+        bound = {f"{CANARY_LIMIT}{name}": limit for name, limit in limits.items()}
         examples = {f"{CANARY}{name}": [asdict(one) for one in look.failures] for name, look in looks.items()}
         return replace(
             step,
-            metrics={**step.metrics, **rates, **tie_gap(self.reward, step)},
+            metrics={**step.metrics, **rates, **bound, **tie_gap(self.reward, step)},
             tokens={**step.tokens, "watch": tokens},
             seconds={**step.seconds, "watch": time.perf_counter() - begin},
             examples=examples,
