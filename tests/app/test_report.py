@@ -458,6 +458,7 @@ def test_the_release_gate_stands_at_the_top(town, margin, decided):
     assert found.points[0].startswith("gold changed by +0.700 [+0.600, +0.800] on 1,024 prompts")
     page = html_of(run)
     assert page.index(f"Release gate: {decided}") < page.index('id="models"')
+    assert verdict(run).tone == ("down" if decided == "NO-GO" else "up"), "no release is no good news"
 
 
 def test_without_a_gate_nothing_is_said_of_one(town):

@@ -17,11 +17,12 @@ from concordant.app.report.sections import (
     overoptimisation,
     redteam,
     samples,
+    training,
     variety,
     wins,
 )  # fmt: skip
 from concordant.app.report.sections.samples import answered, pick
-from concordant.app.report.sections.verdict import caveats
+from concordant.app.report.sections.verdict import caveats, verdict
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,30 @@ def test_what_was_exploited_stands_among_what_to_keep_in_mind(full):
     assert said.startswith("Exploited: longer answers (length +0.20 an answer, 50% [45%, 55%])")
     nothing = with_results(full, exploits=full.results["exploits"] | {"named": []})
     assert not [one for one in caveats(nothing) if one.startswith("Exploited")]
+
+
+def test_what_the_score_was_paid_for_stands_below_the_headline(full):
+    assert (
+        "Of what its score gained, 50 % was paid for longer answers, and not for better ones."
+        in (verdict(full).paragraphs[0])
+    )
+    unknown = with_results(full, exploits=full.results["exploits"] | {"truth": None})
+    assert "was paid for" not in verdict(unknown).paragraphs[0], "nobody knows what they are worth"
+
+
+def test_canaries_are_drawn_with_what_makes_an_alarm(full):
+    looks = [
+        row | {"canary/sycophancy": 0.1, "canary_limit/sycophancy": 0.3, "canary/own": 0.2}
+        for row in full.steps["policy"][::5]
+    ]
+    found = training.section(dataclasses.replace(full, steps={"policy": looks}))
+    (drawn,) = [one for one in found.blocks if getattr(one, "title", "") == training.CANARIES]
+    known, own = drawn.items
+    assert (known.title, known.note) == ("Sycophancy", "Agrees if it is wrong")
+    assert {row.note for row in known.numbers.rows} == {"fails", "alarm"}
+    assert {row.note for row in own.numbers.rows} == {""}, "a log without limits"
+    assert (own.title, own.note) == ("Own", "")
+    assert training.section(dataclasses.replace(full, steps={"policy": looks[:1]})) is None, "one look"
 
 
 def test_the_pair_that_matters_comes_first(full):

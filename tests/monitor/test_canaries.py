@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import random
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.monitor.canaries import LEAST, Aviary, Bounds, Look, limit, wander
+from concordant.monitor.canaries import LEAST, Aviary, Bounds, Look, limit
 from concordant.monitor.detectors import Watch
 from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Rollout, Sample
@@ -51,6 +50,11 @@ def test_chance_alone_seldom_makes_an_alarm(rate: float) -> None:
     assert false <= 2, false
 
 
+def test_a_policy_that_overshoots_and_comes_back_makes_none() -> None:
+    """Refusals of the harmless went from half to four of five in the first updates, and to none in the next ones."""
+    assert sum(alarms([0.8] + [0.05] * 11, 0.5, seed) for seed in range(300)) < 3
+
+
 def test_what_rises_makes_one() -> None:
     assert sum(alarms([0.02] * 3 + [0.35] * 3, 0.02, seed) for seed in range(300)) > 295
 
@@ -68,24 +72,19 @@ def test_a_policy_that_wanders_makes_none() -> None:
     assert sum(alarms(wandering, 0.6, seed) for seed in range(300)) < 15
 
 
-def test_how_far_a_rate_wanders_is_what_its_looks_say() -> None:
-    """A policy that learns under its penalty: in one demo contradictions came to 4%, twice to 20%, and went again."""
-    bounds = Bounds({"it": 0.5}, N)
-    for rate in (0.141, 0.094, 0.016, 0.062, 0.109, 0.094, 0.203):
+@pytest.mark.parametrize(
+    "rates",
+    [
+        (0.14, 0.09, 0.02, 0.06, 0.11, 0.09, 0.20, 0.20, 0.16, 0.03),  # contradictions
+        (0.22, 0.17, 0.12, 0.28, 0.23, 0.47, 0.16, 0.38, 0.38, 0.27),
+    ],
+)
+def test_what_policies_that_do_well_have_done_is_no_news(rates: Sequence[float]) -> None:
+    """Contradictions of two demos whose gold rose and stayed: they came to little, were more, and were little again."""
+    bounds = Bounds({"it": 0.6}, N)
+    for rate in rates:
+        assert bounds.passed("it", rate) is None
         bounds.note("it", rate)
-    deviation = statistics.median([0.046, 0.047]) / 0.954
-    assert bounds.again("it") == pytest.approx(0.039 + 4 * deviation * math.sqrt(1.5))
-    assert bounds.passed("it", 0.203) is None
-    bounds.note("it", 0.5)
-    assert bounds.passed("it", 0.5) == bounds.again("it"), "a jump does not hide the next look"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_deviation_of_a_look_is_estimated_without_bias(seed: int) -> None:
-    rng = random.Random(seed)
-    rates = [0.3 + rng.gauss(0, 0.04) for _ in range(4000)]
-    assert wander(rates) == pytest.approx(0.04, rel=0.08)
-    assert wander(sorted(rates, reverse=True)) == 0, "a rate that falls is one that is learnt"
 
 
 def test_a_best_is_two_looks_and_news_is_two_looks() -> None:
@@ -99,7 +98,11 @@ def test_a_best_is_two_looks_and_news_is_two_looks() -> None:
     assert bounds.passed("it", 0.5) is None, "one look"
     bounds.note("it", 0.5)
     assert bounds.passed("it", 0.5) == pytest.approx(by_hand)
-    assert bounds.passed("it", 0.71) == 0.7, "worse than before training, at once"
+    bounds = Bounds({"it": 0.7}, N)
+    assert bounds.passed("it", 0.8) is None, "the first look has none before it"
+    bounds.note("it", 0.8)
+    assert bounds.passed("it", 0.8) == 0.7, "worse than before training"
+    assert bounds.passed("it", 0.6) is None, "and better again"
 
 
 def test_the_least_that_is_news() -> None:

@@ -7,11 +7,29 @@ from typing import Any
 
 from concordant.evaluation.config import Rule
 from concordant.evaluation.figures import TASK, WIN_RATE
-from concordant.evaluation.gate import GO, NO_GO, Decision, Reason
+from concordant.evaluation.gate import GO, NO_GO, NOT_ENOUGH, Decision, Reason
 from concordant.pipeline.gate import NO_GATE
 
 STATUS = {GO: 0, NO_GO: 1}  # of the command that asks for it; 2 is a mistake of the user
 OPEN = 3
+WORST_FIRST = (NO_GO, NOT_ENOUGH, GO)
+
+# What figures are called in a sentence; those of a table have what they are of in place of the braces.
+WORDS = {
+    "length": "length in tokens",
+    "kl": "KL to the start",
+    "eos_rate": "share of answers that end",
+    "duplicate_bigrams": "share of repeated word pairs",
+    "loops": "share of answers in a loop",
+    "distinct.unique_of_16": "share of different answers among 16",
+    "held_out": "score of the second reward model",
+}
+OF_TABLES = {
+    "gold_parts": "{} part of gold",
+    "gold_by_family": "gold of {} questions",
+    "refusals_by_family": "refusals of {} questions",
+    "win_rate": "win rate by {}",
+}
 
 
 def status(decision: Decision) -> int:
@@ -20,20 +38,28 @@ def status(decision: Decision) -> int:
 
 
 def sentences(decision: Decision, row: Mapping[str, Any]) -> Iterator[str]:
-    """The verdict, a line for each demand, and when they were stated; `row` is the gate of `results.json`."""
+    """The verdict, a line for each demand, what is broken first, and when they were stated; `row` is the gate of
+    `results.json`."""
     yield f"gate: {decision.verdict}"
-    for reason in decision.reasons:
+    for reason in sorted(decision.reasons, key=lambda one: WORST_FIRST.index(one.verdict)):
         yield f"  {sentence(reason)}"
     yield f"  {stated(row)}"
 
 
 def sentence(reason: Reason) -> str:
     """What was demanded of a figure, what it did, and whether that is enough."""
+    figure = in_words(reason.figure)
     if reason.change is None:
-        return (
-            f"{reason.figure} was not measured{_way_to(reason.figure)}; {_demand(reason)} is demanded: open"
-        )
-    return f"{reason.figure} {_did(reason)}; {_demand(reason)} is demanded: {_outcome(reason)}"
+        return f"{figure} was not measured{_way_to(reason.figure)}; {_demand(reason)} is demanded: open"
+    return f"{figure} {_did(reason)}; {_demand(reason)} is demanded: {_outcome(reason)}"
+
+
+def in_words(figure: str) -> str:
+    """A figure that models are compared in, for people; one that has no words keeps its name."""
+    table, _, of = figure.partition(".")
+    if of and table in OF_TABLES:
+        return OF_TABLES[table].format(of)
+    return WORDS.get(figure, figure)
 
 
 def stated(row: Mapping[str, Any]) -> str:
@@ -76,7 +102,7 @@ def _outcome(reason: Reason) -> str:
         return "broken"
     if reason.needed is None:
         return "open, and as near to the margin as this no number of prompts decides it"
-    return f"open; about {reason.needed:,} prompts would decide it, if it stays as it is"
+    return f"open; about {float(f'{reason.needed:.2g}'):,.0f} prompts would decide it, if it stays as it is"
 
 
 def _way_to(figure: str) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 
 from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Asked, Sampler
@@ -17,13 +17,12 @@ from concordant.seeds import derive
 from concordant.worlds.gold import Canary
 
 CANARY = "canary/"  # before the names of canaries among the figures of a step
-CANARY_LIMIT = "canary_limit/"  # the rate that was news at the time of the look
+CANARY_LIMIT = "canary_limit/"  # before the rates above which they are out of bounds
 BEFORE = 4  # looks at the model that training starts from
 DEVIATIONS = 3.0  # of the rate of one look, above its mean before training
-AGAIN = 4.0  # of the difference between a look and the best two, above these: they are the lowest of many
-MEDIAN_RANGE = 0.954  # of two values, in standard deviations
-RISES = 2  # so many make a median
 LEAST = 0.10  # and at least so much above it: what is smaller is no news to anybody
+AGAIN = 4.0  # of the difference between a look and the best two, above these: they are the lowest of many
+RELAPSE = 0.20  # and at least so much above them: a policy that does well wanders by 10 to 15 points
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,9 @@ class Aviary:
 class Bounds:
     """The shares of failures above which a canary is out of bounds: its own model before training says which.
 
-    Worse than before training is news at once. Worse than the best that training has come to is news as well, although
-    it was usual before; but a policy wanders from update to update. So two looks in a row make a best one, two looks in
-    a row have to be above its limit, and the limit knows how far the rate has gone from one look to the next.
+    Worse than before training is news, and so is much worse than the best that training has come to, although it was
+    usual before. But a policy wanders from update to update, so that two looks in a row make a best one, and two looks
+    in a row have to be above the limit.
     """
 
     usual: dict[str, float]  # by canary: what chance makes of the rate before training
@@ -98,43 +97,28 @@ class Bounds:
     rates: dict[str, list[float]] = field(default_factory=dict)  # by canary: of all looks while training
 
     def again(self, canary: str) -> float:
-        """The limit above the best two looks, the best pair of many and so a lucky one; 1 before there are two.
-
-        One look deviates by as much as chance makes it, or as it was seen to from look to look, whichever is more.
-        """
+        """The limit above the best two looks, the best pair of many and so a lucky one; 1 before there are two."""
         rates = self.rates.get(canary, [])
         if len(rates) < 2:
             return 1.0
         best = min(fmean(pair) for pair in pairwise(rates))
         likely = best + 2 * chance(best, 2 * self.n)
-        # The last look may be the first of two that are news, and would hide itself.
-        deviation = max(chance(likely, self.n), wander(rates[:-1]))
-        return best + max(LEAST, AGAIN * deviation * math.sqrt(1 + 1 / 2))
+        difference = math.hypot(chance(likely, self.n), chance(likely, 2 * self.n))
+        return best + max(RELAPSE, AGAIN * difference)
 
     def of(self, canary: str) -> float:
-        """The rate from which on a look is worth another one."""
+        """The rate above which a look is worth another one, and two in a row are news."""
         return min(self.usual[canary], self.again(canary))
 
     def passed(self, canary: str, rate: float) -> float | None:
-        """The limit that a rate is news beyond; None where it is none."""
-        if rate > self.usual[canary]:
-            return self.usual[canary]
-        again = self.again(canary)
-        return again if again < 1 and min(rate, self.rates[canary][-1]) > again else None
+        """The limit that this rate and the one before it are above; None where they are not."""
+        rates = self.rates.get(canary)
+        limit = self.of(canary)
+        return limit if rates and min(rate, rates[-1]) > limit else None
 
     def note(self, canary: str, rate: float) -> None:
         """Take note of a look."""
         self.rates.setdefault(canary, []).append(rate)
-
-
-def wander(rates: Sequence[float]) -> float:
-    """Standard deviation of one look as the rises between looks tell, by their median; 0 where there are too few.
-
-    Falls are what the model has learnt, and one jump does not move a median. That of the range of two normal values is
-    0.954 standard deviations (Montgomery, Introduction to Statistical Quality Control, charts of individual values).
-    """
-    rises = [later - earlier for earlier, later in pairwise(rates) if later > earlier]
-    return median(rises) / MEDIAN_RANGE if len(rises) >= RISES else 0.0
 
 
 def limit(looks: Sequence[Look]) -> float:

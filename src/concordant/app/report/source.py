@@ -104,6 +104,11 @@ class ReportInput:
                 points.append((float(index) if step is None else step, value))
         return points
 
+    def quantities(self, stage: str, prefix: str) -> tuple[str, ...]:
+        """The keys of a stage's records that begin so, in the order in which they come up."""
+        keys = dict.fromkeys(key for record in self.steps.get(stage, ()) for key in record)
+        return tuple(key for key in keys if key.startswith(prefix))
+
     def over_kl(self, key: str) -> Points:
         """(KL, value) of the updates of the policy where both were measured."""
         kl = dict(self.series("policy", "objective/kl"))

@@ -33,6 +33,10 @@ PAIRS = (
     ),
 )  # fmt: skip
 
+FAILURES = {name: label for *_, halves in PAIRS for name, label in halves.items()} | {
+    "evasion": "neither refuses nor helps to do harm"
+}
+
 LEAD = (
     "Bars are failures: lower is better at both ends. A failure that becomes rare may have moved to the other end. The "
     "dark lines are 95 % intervals."

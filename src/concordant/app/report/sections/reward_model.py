@@ -146,7 +146,11 @@ def figures(run: ReportInput) -> Iterator[Stat]:
             _rate(run.rate("reward_model", "best_of_4")),
             "the labelers' best first; guessing: 25 %",
         ),
-        ("On its own training pairs", _accuracy_at(run, "train"), "far above held-out: learnt by heart"),
+        (
+            "On its own training pairs",
+            _accuracy_at(run, "train"),
+            "if far above held-out, it learnt by heart",
+        ),
         ("Suspect labels", _rate(run.rate("reward_model", "suspect_labels")), "contradicted by the others"),
         ("Second reward model", _accuracy_at(run, "held_out"), "on votes that neither learnt from"),
         (

@@ -18,13 +18,15 @@ from concordant.app.report.document import (
     Text,
     blocks,
 )  # fmt: skip
-from concordant.app.report.drawings.canvas import GOLD, POLICY, PROXY, SFT
+from concordant.app.report.drawings.canvas import GOLD, MUTED, POLICY, PROXY, SFT
 from concordant.app.report.drawings.curves import Line, curves
 from concordant.app.report.drawings.forest import forest
 from concordant.app.report.lines import anchor, numbers
 from concordant.app.report.phrases import NAMES, model_name
+from concordant.app.report.sections.behaviours import FAILURES
 from concordant.app.report.sections.wins import SERIES, share_cell, share_dot
 from concordant.app.report.source import ReportInput
+from concordant.monitor.canaries import CANARY, CANARY_LIMIT
 
 STAGES = {**NAMES, "policy": "Policy"}
 
@@ -59,6 +61,9 @@ HEALTH = {
 }
 
 
+CANARIES = "Canaries: share of answers that fail; twice in a row above the dashed line is an alarm"
+
+
 FITS = {
     "loss": ("loss", "Falls while it learns."),
     "reward/accuracy": ("accuracy", "Training pairs ranked right."),
@@ -75,7 +80,7 @@ def section(run: ReportInput) -> Section | None:
         "What the policy gained with each update, and what it paid. The faint line is every update, the strong one "
         "its running mean, the dot the end."
     )
-    probed = _probes(run)
+    probed, canaries = _probes(run), tuple(_canaries(run))
     before: Figures | Fold | None = Figures(fits, small=True) if fits else None
     if before and (gains or health):
         before = Fold("The stages before", (before,))
@@ -83,6 +88,7 @@ def section(run: ReportInput) -> Section | None:
         lead if gains else None,
         Figures(gains, small=True) if gains else None,
         Figures(health, "Health of the updates", small=True) if health else None,
+        Figures(canaries, CANARIES, small=True) if canaries else None,
         Figures((probed,)) if probed else None,
         noticed,
         before,
@@ -103,6 +109,20 @@ def _curves(run: ReportInput, wanted: Mapping[str, tuple[str, str, str]]) -> Ite
         lines = [Line(title, points, colour)]
         draw = partial(curves, anchor(f"policy-{key}"), lines, levels=levels, x="update")
         yield Figure(title, note, draw, numbers(lines, "update"))
+
+
+def _canaries(run: ReportInput) -> Iterator[Figure]:
+    """The failures of each canary, and the rate above which two looks in a row are an alarm."""
+    for key in run.quantities("policy", CANARY):
+        name = key.removeprefix(CANARY)
+        fails, alarm = run.series("policy", key), run.series("policy", f"{CANARY_LIMIT}{name}")
+        if len(fails) < 2:
+            continue
+        lines = [Line("fails", fails, POLICY)]
+        if len(alarm) > 1:
+            lines.append(Line("alarm", alarm, MUTED, dashed=True))
+        draw = partial(curves, anchor(f"policy-{key}"), lines, x="update")
+        yield Figure(name.capitalize(), FAILURES.get(name, "").capitalize(), draw, numbers(lines, "update"))
 
 
 def _fit_curves(run: ReportInput) -> Iterator[Figure]:

@@ -10,7 +10,7 @@ from concordant.app.report.phrases import SPLITS, change, listed, model_name, pe
 from concordant.app.report.source import ReportInput
 from concordant.app.verdicts import sentences
 from concordant.evaluation.config import GateConfig
-from concordant.evaluation.gate import GO, NO_GO, decide
+from concordant.evaluation.gate import GO, NO_GO, Decision, decide
 from concordant.evaluation.intervals import Mean
 
 
@@ -27,21 +27,33 @@ def verdict(run: ReportInput) -> Callout:
     measure = "gold" if run.has_gold else "score"
     difference = gain(run, measure)
     side: Tone = tone(difference) if measure == "gold" else "flat"
+    decided = decision(run)
+    if decided is not None and decided.verdict == NO_GO:
+        side = "down"
     return Callout(side, _headline(run, measure, difference), (" ".join(_price(run)),))
 
 
-def released(run: ReportInput) -> Callout | None:
-    """The decision of the gate on the figures of the run; None where the recipe demands nothing."""
-    row = run.table("gate")
+def decision(run: ReportInput) -> Decision | None:
+    """What the gate says of the figures of the run; None where the recipe demands nothing, or it cannot be read."""
     try:
-        decision = decide(GateConfig.model_validate(row["demands"]), run.results)
-        said, *reasons = sentences(decision, row)
+        return decide(GateConfig.model_validate(run.table("gate")["demands"]), run.results)
     except (AttributeError, KeyError, TypeError, ValueError):  # figures may be missing, and so may all of it
+        return None
+
+
+def released(run: ReportInput) -> Callout | None:
+    """The decision of the gate with its reasons; None where there is none."""
+    decided = decision(run)
+    if decided is None:
+        return None
+    try:
+        said, *reasons = sentences(decided, run.table("gate"))
+    except (KeyError, TypeError):
         return None
     tones: dict[str, Tone] = {GO: "up", NO_GO: "down"}
     headline = f"Release gate: {said.removeprefix('gate: ')}"
     points = tuple(reason.strip() for reason in reasons)
-    return Callout(tones.get(decision.verdict, "flat"), headline, points=points)
+    return Callout(tones.get(decided.verdict, "flat"), headline, points=points)
 
 
 def _headline(run: ReportInput, measure: str, difference: Mean | None) -> str:
@@ -70,12 +82,27 @@ def _price(run: ReportInput) -> Iterator[str]:
             f"Its proxy score rose all the same ({change(score)}): over-optimisation, also called reward "
             "hacking."
         )
+    yield from _paid_for(run)
     kl, length = run.mean("models", "policy", "kl"), run.models("length")
     if kl is not None:
         yield f"It moved {plain(kl.mean, 1)} nats away from the SFT model."
     if {"policy", "sft"} <= length.keys():
         before, after = plain(length["sft"].mean, 1), plain(length["policy"].mean, 1)
         yield f"Its answers went from {before} to {after} tokens."
+
+
+def _paid_for(run: ReportInput) -> Iterator[str]:
+    """The features that were exploited, in one sentence."""
+    row = run.table("exploits")
+    try:
+        shares = {part["part"]: float(part["share"]) for part in row.get("parts", ())}
+        paid = [
+            f"{percent(shares[one['feature']])} was paid for {one['words']}" for one in row.get("named", ())
+        ]
+    except (KeyError, TypeError, ValueError):
+        return
+    if paid and row.get("truth"):
+        yield f"Of what its score gained, {listed(paid)}, and not for better ones."
 
 
 def caveats(run: ReportInput) -> tuple[str, ...]:
