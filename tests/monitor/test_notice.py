@@ -38,7 +38,8 @@ def test_the_ladder(tier: int, signals: int, most: Action, expected: Action) -> 
 def test_a_step_does_the_furthest_that_one_of_its_notices_calls_for() -> None:
     watch = Watch(fp32=True, most="pause")
     assert watch.action == "warn"
-    probes = [Probe.of_values(n, [rate] * 200, float(n)) for n, rate in ((1, 0.9), (2, 0.3))]
+    best = Probe.of_values(1, [0.9] * 200, 1.0)
+    probes = [best, Probe.of_values(2, [0.3] * 200, 2.0, best)]
     first, second = (Step(one.step, 9, one.figures() | {"objective/kl": 30.0}, {}, {}) for one in probes)
     assert [one.detector for one in watch.see(first)] == ["far away"]
     found = watch.see(replace(second, metrics={**second.metrics, "optimizer/skipped": 1.0}))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -14,21 +15,40 @@ from concordant.monitor.probes import FIRST, MOST, START, Course, Probe
 from concordant.train.step import Step
 
 
-def probe(step: int, rate: float, n: int, rng: random.Random, score: float = 0.0) -> Probe:
-    """Of single votes: the widest that values between 0 and 1 can be."""
-    return Probe.of_values(step, [float(rng.random() < rate) for _ in range(n)], score)
+@dataclass
+class Stage:
+    """Probes as a stage makes them, of shares of so many votes; `worth` of a pair is the same each time."""
+
+    rng: random.Random
+    worth: list[float]
+    votes: int = 1  # single ones are the widest that values between 0 and 1 can be
+    paired: bool = True
+    course: Course = field(default_factory=Course)
+    said: dict[int, list[float]] = field(default_factory=dict)
+
+    def probe(self, step: int, rate: float) -> Probe:
+        first = self._asked(step, rate, FIRST)
+        return self._asked(step, rate, MOST) if self.course.grows(first) else first
+
+    def _asked(self, step: int, rate: float, n: int) -> Probe:
+        best = self.course.best
+        theirs = (self.said.get(best.step, []) + [math.nan] * MOST)[:n] if self.paired else []
+        self.said[step] = [self._share(rate + worth) for worth in self.worth[:n]]
+        return Probe.of_values(step, self.said[step], float(step), best, theirs)
+
+    def _share(self, rate: float) -> float:
+        return sum(self.rng.random() < rate for _ in range(self.votes)) / self.votes
 
 
-def falls(rates: list[float], seed: int) -> bool:
-    """Whether a run with these true win rates is ever said to have fallen, as a stage asks."""
-    rng, course = random.Random(seed), Course()
+def falls(rates: list[float], seed: int, spread: float = 0.0, **how: Any) -> bool:
+    """Whether a run with these true win rates is ever said to have fallen."""
+    rng = random.Random(seed)
+    stage = Stage(rng, [rng.gauss(0, spread) for _ in range(MOST)], **how)
     for step, rate in enumerate(rates, start=1):
-        found = probe(step, rate, FIRST, rng)
-        if course.grows(found):
-            found = probe(step, rate, MOST, rng)
-        if course.fell(found):
+        found = stage.probe(step, rate)
+        if stage.course.fell(found):
             return True
-        course.note(found)
+        stage.course.note(found)
     return False
 
 
@@ -40,15 +60,41 @@ def test_the_figures_of_a_probe() -> None:
     by_hand = math.sqrt(sum((x - mean) ** 2 for x in values) / 5) / 2
     assert found.se == pytest.approx(by_hand)
     assert found.low < 0.625 < found.high
+    assert (found.below, found.below_se) == (pytest.approx(0.5 - 0.625), found.se), "below one half"
     assert Probe.of(Step(7, 9, found.figures(), {}, {})) == found
     assert Probe.of(Step(7, 9, {"probe/rate": 0.5}, {}, {})) is None
 
 
+def test_a_fall_is_that_of_the_same_pairs() -> None:
+    before = Probe.of_values(3, [1.0, 0.5, 0.0, 0.0, 1.0, 1.0, 0.0], 0.0)
+    found = Probe.of_values(
+        7, [0.5, 0.5, 1.0, 0.0, 1.0, 1.0, 0.0], 0.0, before, [1, 0.5, math.nan, 0, 1, 1, 0]
+    )
+    assert found.below == pytest.approx(0.5 / 6)
+    differences = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5, 0.5]
+    mean = sum(differences) / 8
+    by_hand = math.sqrt(sum((x - mean) ** 2 for x in differences) / 7) / math.sqrt(6)
+    assert found.below_se == pytest.approx(by_hand)
+    for theirs in ([math.nan] * 7, []):  # no pair in common
+        apart = Probe.of_values(7, [0.0] * 7, 0.0, before, theirs)
+        assert (apart.below, apart.below_se) == (before.rate, math.hypot(before.se, apart.se))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
 @pytest.mark.parametrize("rate", [0.5, 0.7, 0.9, 0.99])
-def test_chance_alone_seldom_makes_a_fall(rate: float) -> None:
+def test_chance_alone_seldom_makes_a_fall(rate: float, spread: float) -> None:
     """Twelve probes of a policy that stays as good as it is: an alarm in fewer than one run of fifty."""
-    false = sum(falls([rate] * 12, seed) for seed in range(300))
+    false = sum(falls([rate] * 12, seed, spread) for seed in range(300))
     assert false <= 6, false
+
+
+def test_pairs_that_are_the_same_each_time_tell_more() -> None:
+    rates = [0.55, 0.58, 0.58, 0.5, 0.5]
+    paired, apart = (
+        sum(falls(rates, seed, spread=0.3, votes=10, paired=paired) for seed in range(100))
+        for paired in (True, False)
+    )
+    assert paired > 80 > 20 > apart, (paired, apart)
 
 
 def test_a_policy_that_turns_over_is_found() -> None:
@@ -57,12 +103,11 @@ def test_a_policy_that_turns_over_is_found() -> None:
 
 
 def test_a_probe_grows_where_it_leaves_the_question_open() -> None:
-    course, rng = Course(), random.Random(0)
-    assert course.grows(probe(1, 0.55, FIRST, rng))
-    assert not course.grows(probe(1, 0.95, FIRST, rng))
-    assert not course.grows(probe(1, 0.55, MOST, rng)), "it is as large as it gets"
-    course.note(Probe.of_values(1, [1.0] * FIRST, 0.0))
-    fallen = Probe.of_values(2, [1.0] * 35 + [0.0] * 13, 0.0)
+    course = Course()
+    assert course.grows(Probe.of_values(1, [1.0] * 27 + [0.0] * 21, 0.0))
+    assert not course.grows(Probe.of_values(1, [1.0] * 46 + [0.0] * 2, 0.0))
+    assert not course.grows(Probe.of_values(1, [1.0] * 110 + [0.0] * 90, 0.0)), "it is as large as it gets"
+    fallen = Probe.of_values(2, [1.0] * 35 + [0.0] * 13, 0.0, Probe.of_values(1, [1.0] * FIRST, 0.0))
     assert not fallen.undecided
     assert course.grows(fallen), "what would be news is asked about once more"
 
@@ -76,10 +121,11 @@ def test_turning_is_a_win_rate_that_falls_where_the_score_rises() -> None:
 
 
 def test_the_detector_tells_and_remembers() -> None:
-    rng = random.Random(1)
+    stage = Stage(random.Random(1), [0.0] * MOST)
 
     def step(number: int, rate: float) -> Step:
-        found = probe(number, rate, MOST, rng, score=float(number))
+        found = stage.probe(number, rate)
+        stage.course.note(found)
         example = {"prompt": "p", "completion": "c", "preferred": "d"}
         return Step(number, 99, found.figures(), {}, {}, examples={"probe/rate": [example]})
 

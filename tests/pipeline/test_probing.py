@@ -58,7 +58,7 @@ def fallen(monkeypatch: pytest.MonkeyPatch, few: None) -> None:
     rates = {1: 0.6, 2: 0.9, 3: 0.2}
     made = Probe.of_values
 
-    def given(step: int, values: list[float], score: float) -> Probe:
+    def given(step: int, values: list[float], score: float, *_best: Any) -> Probe:
         rate = rates.get(step, 0.3)
         return made(step, [rate] * len(values), score)
 
@@ -98,7 +98,17 @@ def test_probes_are_recorded_and_leave_training_as_it_was(
         assert row["rate"] == pytest.approx(sum(values) / len(values)) == step["probe/rate"]
         assert row["alike"] == sum(a == b for a, b in (pair["texts"] for pair in row["pairs"]))
         assert step["probe/n"] == row["n"] == len(values)
+    for n, row in enumerate(found):
+        assert row["below"] == pytest.approx(below_the_best(found[:n], row), abs=0.05), (
+            "paired, or the two rates"
+        )
     assert results(trained)["throughput"]["policy"]["watch"]["tokens"] > 4 * 12
+
+
+def below_the_best(before: list[dict[str, Any]], row: dict[str, Any]) -> float:
+    """How far a probe's win rate is below the best one of those before it, one half among them."""
+    best = max((one["rate"] for one in before), default=0.5)
+    return float(max(best, 0.5) - row["rate"])
 
 
 def test_gold_answers_where_nobody_else_is_named(trained: Path, tmp_path: Path, few: None) -> None:
@@ -160,7 +170,7 @@ def test_going_back_to_the_very_beginning(
     monkeypatch.setattr(Course, "fell", lambda _course, _probe: True)
     made = Probe.of_values
     monkeypatch.setattr(
-        Probe, "of_values", lambda step, values, score: made(step, [0.1] * len(values), score)
+        Probe, "of_values", lambda step, values, score, *_: made(step, [0.1] * len(values), score)
     )
     told = go_on(town(tmp_path, **PROBING, monitor__on_alarm="rollback"), trained)
     assert any("what stays is step 0" in line for line in told.said)

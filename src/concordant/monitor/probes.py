@@ -17,14 +17,17 @@ from concordant.evaluation.sequential import confidence_sequence
 from concordant.train.step import Step
 
 FIRST, MOST = 48, 200  # pairs of a probe
-NEWS = 0.10  # a fall of the win rate that is worth a word
-DEVIATIONS = 4.0  # of a difference of two probes; not 3, as the best one of many was lucky
+NEWS = 0.05  # a fall of the win rate that is worth a word
+DEVIATIONS = 4.0  # of the difference to the best probe; not 3, as the best one of many was lucky
 FIGURE = "probe/"  # before the names of its figures
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one probe found: `rate` is the policy's share of `n` comparisons, ties half, and `score` its mean score."""
+    """What one probe found: `rate` is the policy's share of `n` comparisons, ties half, and `score` its mean score.
+
+    `below` is how much less that is than the best probe before it found, and `below_se` its standard error.
+    """
 
     step: int
     rate: float
@@ -33,15 +36,35 @@ class Probe:
     high: float
     n: int
     score: float
+    below: float
+    below_se: float
 
     @classmethod
-    def of_values(cls, step: int, values: Sequence[float], score: float) -> Probe:
-        """From one value a pair, (N,) in [0, 1], 1 where the policy's answer was preferred."""
-        x = np.asarray(values, dtype=np.float64)
+    def of_values(
+        cls,
+        step: int,
+        values: Sequence[float],
+        score: float,
+        best: Probe | None = None,
+        best_values: Sequence[float] = (),
+    ) -> Probe:
+        """From one value a pair, (N,) in [0, 1], 1 where the policy's answer was preferred.
+
+        `best`: the best probe so far, by default the model that training began with, which is half by definition.
+        `best_values`: (N,), what that one found of the same pairs, NaN where it did not have them. Prompts and answers
+        of the other model are the same each time: where pairs are compared with themselves, how good those were
+        drops out. Where the best one had too few of them, the two rates are compared.
+        """
+        x, best = np.asarray(values, dtype=np.float64), best or START
         low, high = confidence_sequence(x)
-        # A pair that decides nothing is added on each side: after 48 wins in a row the deviation is not 0.
-        deviation = float(np.std([*x, 0.0, 1.0], ddof=1))
-        return cls(step, float(x.mean()), deviation / math.sqrt(len(x)), low, high, len(x), score)
+        rate, se = float(x.mean()), _error(x - 0.5)
+        below, below_se = best.rate - rate, math.hypot(best.se, se)
+        if best_values:
+            fallen = np.asarray(best_values, dtype=np.float64) - x
+            fallen = fallen[~np.isnan(fallen)]
+            if _error(fallen) < below_se:
+                below, below_se = float(fallen.mean()), _error(fallen)
+        return cls(step, rate, se, low, high, len(x), score, below, below_se)
 
     @classmethod
     def of(cls, step: Step) -> Probe | None:
@@ -62,7 +85,14 @@ class Probe:
         return self.low <= 0.5 <= self.high
 
 
-START = Probe(0, 0.5, 0.0, 0.5, 0.5, 0, math.nan)  # the model itself: half by definition
+def _error(values: np.ndarray[Any, Any]) -> float:
+    """Standard error of a mean of values around 0; a half is added on each side, so that 48 wins in a row have one."""
+    if not len(values):
+        return math.inf
+    return float(np.std([*values, -0.5, 0.5], ddof=1)) / math.sqrt(len(values))
+
+
+START = Probe(0, 0.5, 0.0, 0.5, 0.5, 0, math.nan, 0.0, 0.0)  # the model itself: half by definition
 
 
 @dataclass
@@ -83,8 +113,7 @@ class Course:
 
     def fell(self, probe: Probe) -> bool:
         """Whether a probe lies below the best one by more than chance explains, and by enough to be news."""
-        best = self.best
-        return best.rate - probe.rate > max(NEWS, DEVIATIONS * math.hypot(best.se, probe.se))
+        return probe.below > max(NEWS, DEVIATIONS * probe.below_se)
 
     def turned(self, probe: Probe) -> bool:
         """Whether the win rate falls where the score rises: the slope of the last three probes, this one included."""
@@ -96,7 +125,7 @@ class Course:
 
     def grows(self, probe: Probe) -> bool:
         """Whether a first probe is to be made larger."""
-        return probe.n < MOST and (probe.undecided or self.best.rate - probe.rate > NEWS)
+        return probe.n < MOST and (probe.undecided or probe.below > NEWS)
 
     def note(self, probe: Probe) -> None:
         """Keep a probe."""

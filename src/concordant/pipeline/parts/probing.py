@@ -17,6 +17,7 @@ from concordant.models.load import load_policy
 from concordant.monitor.notice import SHOWN
 from concordant.monitor.probes import FIGURE, FIRST, MOST, Probe
 from concordant.pipeline.context import Context
+from concordant.pipeline.folder import read_jsonl
 from concordant.pipeline.parts.model_judge import ModelLabeler
 from concordant.pipeline.parts.sampling import sampler_of, with_ids
 from concordant.pipeline.recipe import GOLD, JUDGE
@@ -49,8 +50,13 @@ class Found:
     pairs: tuple[tuple[Reply, Reply, float], ...]
 
     @classmethod
-    def of(cls, step: int, why: str, pairs: Sequence[tuple[Reply, Reply, float]], score: float) -> Found:
-        return cls(Probe.of_values(step, [value for *_, value in pairs], score), why, tuple(pairs))
+    def of(
+        cls, context: Context, step: int, why: str, pairs: Sequence[tuple[Reply, Reply, float]], score: float
+    ) -> Found:
+        best = context.watch.course.best
+        theirs = values_of(context, best.step, [a.draw for a, *_ in pairs])
+        probe = Probe.of_values(step, [value for *_, value in pairs], score, best, theirs)
+        return cls(probe, why, tuple(pairs))
 
     def row(self, step: int, by: str) -> dict[str, Any]:
         """For `probes.jsonl`; `step` is the one on which it was known, `of` the one whose answers it compares."""
@@ -63,10 +69,10 @@ class Found:
             "against": self.pairs[0][0].model,
             "n": probe.n,
             "alike": sum(a.text == b.text for a, b, _ in self.pairs),
-            **{name: getattr(probe, name) for name in ("rate", "se", "low", "high")},
+            **{name: getattr(probe, name) for name in ("rate", "se", "low", "high", "below", "below_se")},
             "score": probe.score if math.isfinite(probe.score) else None,
             "pairs": [
-                {"prompt_id": a.prompt.id, "texts": [a.text, b.text], "value": value}
+                {"draw": a.draw, "prompt_id": a.prompt.id, "texts": [a.text, b.text], "value": value}
                 for a, b, value in self.pairs
             ],
         }
@@ -78,6 +84,15 @@ class Found:
             {"prompt": a.prompt.messages[-1].content, "completion": b.text, "preferred": a.text}
             for a, b, _ in worst[:SHOWN]
         ]
+
+
+def values_of(context: Context, step: int, draws: Sequence[int]) -> list[float]:
+    """What the probe of a step found of the same pairs, NaN where it does not have them; empty where there is none."""
+    row = next((row for row in read_jsonl(context.folder.probes) if row["of"] == step), None)
+    if row is None:
+        return []
+    values = {pair["draw"]: pair["value"] for pair in row["pairs"]}
+    return [values.get(draw, math.nan) for draw in draws]
 
 
 class Replies:
@@ -167,7 +182,7 @@ class Programs:
         duels = judge(self.context.recipe.probed_by, self.labelers, before[:n], now[:n]).duels
         said: dict[Hashable, tuple[Reply, Reply]] = {a.draw: (a, b) for a, b in zip(before, now, strict=True)}
         pairs = [(*said[draw], float(value)) for draw, value in zip(duels.prompts, duels.values, strict=True)]
-        return Found.of(step.number, why, pairs, score_of(step)) if pairs else None
+        return Found.of(self.context, step.number, why, pairs, score_of(step)) if pairs else None
 
 
 class Probes:

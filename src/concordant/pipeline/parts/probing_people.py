@@ -86,7 +86,7 @@ class People:
             return None
         pairs = [(a, b, shares[a.prompt.id]) for a, b in self._both(kept) if a.prompt.id in shares]
         score = math.nan if kept["score"] is None else kept["score"]
-        found = Found.of(kept["step"], kept["why"], pairs, score)
+        found = Found.of(self.context, kept["step"], kept["why"], pairs, score)
         if len(pairs) < len(kept["said"]) and self.context.watch.course.grows(found.probe):
             self._open(kept, MOST)
             return None
