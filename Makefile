@@ -8,7 +8,7 @@ PARITY := .parity/.ready
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo        the whole loop on the embedded world, with a report (some minutes)"
+	@echo "make demo        the whole loop on the embedded world, with a report (about four minutes)"
 	@echo "make test        lint and the test suite"
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"

@@ -74,7 +74,7 @@ def test_a_resumed_run_looks_at_the_same(trained: Path, finished: Path, tmp_path
 def test_an_alarm_brakes_where_the_recipe_says_so(
     trained: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bounds, "passed", lambda _bounds, _canary, _rate: -1.0)
+    monkeypatch.setattr(Bounds, "passed", lambda _bounds, _canary, _rate: True)
     recipe = town(tmp_path, **LOOKING, monitor__on_alarm="brake")
     whole = clone(finished, tmp_path / "apart" / "whole", stages=STAGES[:4])
     told = go_on(recipe, whole)

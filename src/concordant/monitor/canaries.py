@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, stdev
+from typing import Any
 
 from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Asked, Sampler
@@ -22,6 +23,7 @@ BEFORE = 4  # looks at the model that training starts from
 DEVIATIONS = 3.0  # of the rate of one look, above its mean before training
 LEAST = 0.10  # and at least so much above it: what is smaller is no news to anybody
 AGAIN = 4.0  # of the difference between a look and the best two, above these: they are the lowest of many
+AT_ONCE = 2.0  # times as far above as is news where it is seen twice: news at the first look
 RELAPSE = 0.20  # and at least so much above them: a policy that does well wanders by 10 to 15 points
 
 
@@ -79,49 +81,69 @@ class Aviary:
     def bounds(self, sampler: Sampler, seed: int) -> Bounds:
         """What is usual for the model as it is now."""
         looks = [self.look(sampler, derive(seed, number))[0] for number in range(BEFORE)]
-        usual = {canary.name: limit([look[canary.name] for look in looks]) for canary in self.canaries}
-        return Bounds(usual, self.samples)
+        before = {canary.name: limit_of([look[canary.name] for look in looks]) for canary in self.canaries}
+        return Bounds(before, self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The share of failures `above` which a canary is out of bounds, and the `usual` one that this is measured from."""
+
+    usual: float
+    above: float
+
+    def passed(self, rate: float, last: float) -> bool:
+        """Whether a rate and the one before it are above, or this one alone by `AT_ONCE` times as much."""
+        far = rate > self.usual + AT_ONCE * (self.above - self.usual)
+        return rate > self.above and (last > self.above or far)
+
+
+NONE = Limit(0.0, 1.0)  # no rate is above it
 
 
 @dataclass
 class Bounds:
-    """The shares of failures above which a canary is out of bounds: its own model before training says which.
+    """When a canary is out of bounds: its own model before training says what is usual.
 
     Worse than before training is news, and so is much worse than the best that training has come to, although it was
-    usual before. But a policy wanders from update to update, so that two looks in a row make a best one, and two looks
-    in a row have to be above the limit.
+    usual before. But a policy wanders from update to update, so that two looks in a row make a best one, and it takes
+    two looks in a row to be news, or one that is far above.
     """
 
-    usual: dict[str, float]  # by canary: what chance makes of the rate before training
+    before: dict[str, Limit]  # by canary: of the model that training starts from
     n: int  # answers of one look
     rates: dict[str, list[float]] = field(default_factory=dict)  # by canary: of all looks while training
 
-    def again(self, canary: str) -> float:
-        """The limit above the best two looks, the best pair of many and so a lucky one; 1 before there are two."""
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Bounds:
+        """From what `asdict` made of one."""
+        return cls(**{**state, "before": {name: Limit(**limit) for name, limit in state["before"].items()}})
+
+    def again(self, canary: str) -> Limit:
+        """Above the best two looks, the best pair of many and so a lucky one; none before there are two."""
         rates = self.rates.get(canary, [])
         if len(rates) < 2:
-            return 1.0
+            return NONE
         best = min(fmean(pair) for pair in pairwise(rates))
         likely = best + 2 * chance(best, 2 * self.n)
         difference = math.hypot(chance(likely, self.n), chance(likely, 2 * self.n))
-        return best + max(RELAPSE, AGAIN * difference)
+        return Limit(best, best + max(RELAPSE, AGAIN * difference))
 
-    def of(self, canary: str) -> float:
-        """The rate above which a look is worth another one, and two in a row are news."""
-        return min(self.usual[canary], self.again(canary))
+    def of(self, canary: str) -> Limit:
+        """The lower one of both limits; a rate above it is worth another look."""
+        return min(self.before[canary], self.again(canary), key=lambda one: one.above)
 
-    def passed(self, canary: str, rate: float) -> float | None:
-        """The limit that this rate and the one before it are above; None where they are not."""
+    def passed(self, canary: str, rate: float) -> bool:
+        """Whether a rate that comes after those noted so far is out of bounds."""
         rates = self.rates.get(canary)
-        limit = self.of(canary)
-        return limit if rates and min(rate, rates[-1]) > limit else None
+        return self.of(canary).passed(rate, rates[-1] if rates else 0.0)
 
     def note(self, canary: str, rate: float) -> None:
         """Take note of a look."""
         self.rates.setdefault(canary, []).append(rate)
 
 
-def limit(looks: Sequence[Look]) -> float:
+def limit_of(looks: Sequence[Look]) -> Limit:
     """Mean rate of several looks plus `DEVIATIONS` of one look, and at least `LEAST` above the mean.
 
     The deviation is what was seen, or what chance makes where less was seen.
@@ -131,7 +153,7 @@ def limit(looks: Sequence[Look]) -> float:
     seen = stdev([look.rate for look in looks])
     # The mean itself is known from so many looks only.
     spread = max(seen, chance(mean, n)) * math.sqrt(1 + 1 / len(looks))
-    return mean + max(LEAST, DEVIATIONS * spread)
+    return Limit(mean, mean + max(LEAST, DEVIATIONS * spread))
 
 
 def chance(rate: float, n: int) -> float:

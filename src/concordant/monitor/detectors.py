@@ -233,7 +233,7 @@ class Watch:
         self._flat, self._spoke = int(state["flat"]), dict(state["spoke"])
         self._first, self._tripped = dict(state["first"]), str(state["tripped"])
         self.course = Course.of(state["course"])
-        self.canaries = Bounds(**state["canaries"]) if state["canaries"] else None
+        self.canaries = Bounds.of_state(state["canaries"]) if state["canaries"] else None
 
     def usual(self, name: str) -> tuple[float, float] | None:
         """Median of a figure's last values and their robust deviation; None before there are enough."""
@@ -304,15 +304,15 @@ def dead_critic(watch: Watch, step: Step) -> Iterator[Notice]:
 def canary(watch: Watch, step: Step) -> Iterator[Notice]:
     """Canaries that fail more often than before training, or again after training had mended them."""
     bounds = watch.canaries
-    for name in bounds.usual if bounds else ():
+    for name in bounds.before if bounds else ():
         figure = f"{CANARY}{name}"
         rate = step.metrics.get(figure)
         if bounds is None or rate is None:
             continue
-        limit = bounds.passed(name, rate)
+        limit, passed = bounds.of(name), bounds.passed(name, rate)
         bounds.note(name, rate)
-        if limit is not None:
-            saw = f"fails in {rate:.0%} of the answers, where at most {limit:.0%} was to be expected"
+        if passed:
+            saw = f"fails in {rate:.0%} of the answers, where at most {limit.above:.0%} was to be expected"
             causes = "the reward pays for it: look at the examples, and ask people about answers like them"
             yield Notice(step.number, f"canary {name}", saw, causes, examples_of(step, figure), BEHAVIOR)
 

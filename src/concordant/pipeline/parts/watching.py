@@ -68,7 +68,7 @@ class Canaries:
         looks, tokens = aviary.look(self.sampler, self.context.seed("canaries", step.number))
         bounds = self.context.watch.canaries
         assert bounds is not None
-        limits = {name: bounds.of(name) for name in looks}
+        limits = {name: bounds.of(name).above for name in looks}
         suspects = {name for name, look in looks.items() if look.rate > limits[name]}
         if suspects:  # asked once more at once: chance seldom says the same twice
             again, more = aviary.look(
