@@ -90,7 +90,12 @@ class WentBack:
 
     @property
     def short(self) -> float:
-        """How many standard errors of the difference what stays lies below the best."""
+        """How many standard errors of the difference what stays lies below the best; none where it is the best.
+
+        The golds of both columns are of other prompts, and differ by a little where the weights are the same.
+        """
+        if self.left == self.best[0]:
+            return 0.0
         return (self.best[1] - self.end[0]) / math.hypot(self.end[1], self.best[2])
 
 
