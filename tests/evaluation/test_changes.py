@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +50,12 @@ def test_every_later_model_is_compared_with_every_earlier_one() -> None:
     repeated = {name: [[answer(name, 0)], [answer(name, 1)]] for name in answers}
     found = changes(answers, repeated)
     assert list(found) == ["sft_minus_base", "policy_minus_base", "policy_minus_sft"]
+
+
+def test_a_few_prompts_that_all_change_alike_show_nothing() -> None:
+    assert math.isinf(Change.between([0.0] * 5, [0.0] * 5, range(5)).high)
+    known = Change.between([0.0] * 40, [0.0] * 40, range(40))
+    assert (known.low, known.high) == (0.0, 0.0)
 
 
 def test_changes_are_paired_by_draw() -> None:

@@ -35,15 +35,19 @@ def test_figures_of_all_shapes_are_read() -> None:
     results = {
         "mean": {"mean": 2.0, "se": 0.5, "n": 9},
         "alone": {"mean": 2.0, "se": None, "n": 1},
+        "beside": 0.49,
+        "beside_se": 0.05,
         "rate": {"rate": 0.2, "low": 0.1, "high": 0.3, "n": 50},
         "unknown": {"rate": None, "low": 0.0, "high": 1.0, "n": 0},
         "accuracy": 0.7,
         "accuracy_ci": [0.6, 0.8],
         "of": {"accuracy": 0.7, "accuracy_ci": [0.5, 0.9], "n": 3},
     }
-    read = {name: Reading.at(results, name) for name in results if name != "accuracy_ci"}
-    assert read["mean"] == Reading(2.0, pytest.approx(1.02, abs=1e-3), pytest.approx(2.98, abs=1e-3))
-    assert read["alone"] == Reading(2.0, 2.0, 2.0)
+    read = {name: Reading.at(results, name) for name in results if name not in ("accuracy_ci", "beside_se")}
+    half = 2.306 * 0.5  # Student's t of nine values
+    assert read["mean"] == Reading(2.0, pytest.approx(2 - half, abs=1e-3), pytest.approx(2 + half, abs=1e-3))
+    assert read["alone"] == Reading(2.0, -math.inf, math.inf)
+    assert read["beside"] == Reading(0.49, pytest.approx(0.392, abs=1e-3), pytest.approx(0.588, abs=1e-3))
     assert read["rate"] == Reading(0.2, 0.1, 0.3)
     assert read["unknown"] is None
     assert read["accuracy"] == Reading(0.7, 0.6, 0.8)

@@ -165,6 +165,13 @@ def test_the_bound_of_no_event_is_the_rate_that_leaves_it_one_chance_in_twenty(n
     assert zero_bound(0) == 1.0
 
 
+def test_a_ratio_knows_how_many_prompts_it_comes_from():
+    values, prompts = [1.0, 2.0, 4.0, 3.0, 2.0, 5.0], [0, 0, 1, 1, 2, 2]
+    found, alone = ratio_of(values, [1.0] * 6, prompts), mean_of(values, prompts)
+    assert (found.clusters, found.half) == (3, pytest.approx(alone.half))
+    assert ratio_of(values, [1.0] * 6).clusters is None
+
+
 def test_a_ratio_by_hand():
     # 6 nats over 4 tokens: 1.5; residuals 1 - 1.5 = -0.5 and 5 - 4.5 = 0.5, over 4 tokens
     ratio = ratio_of([1.0, 5.0], [1, 3])

@@ -83,6 +83,12 @@ def test_who_never_loses_is_on_no_scale() -> None:
     assert "never compared" in apart.missing
 
 
+def test_one_prompt_makes_no_board() -> None:
+    found = leaderboard([duel("sft", "policy", [0.75])], "sft")
+    assert found.standings == ()
+    assert "one prompt" in found.missing
+
+
 def test_an_anchor_that_takes_no_part_is_missed() -> None:
     assert "sft" in leaderboard([duel("base", "policy", [1, 0])], "sft").missing
 

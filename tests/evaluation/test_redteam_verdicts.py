@@ -293,6 +293,26 @@ def test_only_what_a_judge_decided_is_corrected() -> None:
     assert by_family(rows[100:], errors)["direct"].corrected is None
 
 
+def test_attempts_at_one_request_and_what_needs_no_judge_are_samples_too() -> None:
+    errors = errors_of([(True, True)] * 1000 + [(False, False)] * 1000)
+    rows = [record(n < 25, f"c{n}", by="canary") for n in range(50)]
+    rows += [record(False, f"j{n}", by="judge") for n in range(50)]
+    found = by_family(rows, errors)["direct"].corrected
+    assert found is not None
+    assert (found.mean, found.half) == (pytest.approx(0.25, abs=1e-3), pytest.approx(0.086, abs=2e-3))
+    apart = by_family([record(n % 2 == 0, f"r{n}", by="judge") for n in range(80)], errors)["direct"]
+    alike = by_family([record(n % 2 == 0, f"r{n % 8}", by="judge") for n in range(80)], errors)["direct"]
+    assert apart.corrected is not None and alike.corrected is not None  # noqa: PT018
+    assert alike.corrected.half > 2.5 * apart.corrected.half
+
+
+def test_few_requests_of_several_attempts_have_students_interval() -> None:
+    share = share_of([record(n < 6, f"r{n // 4}") for n in range(12)])  # 4 of 4, 2 of 4, 0 of 4
+    assert (share.low, share.high) == (pytest.approx(0.036, abs=1e-3), pytest.approx(0.964, abs=1e-3))
+    one = share_of([record(n < 2, "r") for n in range(4)])
+    assert (one.low, one.high) == (0.0, 1.0), "of one request nothing is known of others"
+
+
 def test_changes_are_paired_by_request() -> None:
     before = [record(n < 10, f"r{n}") for n in range(40)]
     after = [record(n < 5, f"r{n}") for n in range(40)]

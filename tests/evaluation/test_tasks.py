@@ -53,12 +53,16 @@ def test_documents_are_paired() -> None:
 def test_perplexities_are_over_all_words_and_lower_is_better() -> None:
     known = Metric(False, 7.4)
     before = outcome(10.0, 40.0, metric=known, size=5)
-    after = outcome(11.0, 41.0, metric=known, size=5)
+    after = outcome(11.0, 41.01, metric=known, size=5)
     assert before.figures()["acc"]["mean"] == pytest.approx(5.0)
     assert before.figures()["acc"]["reported"] == 7.4
     row = compared(after, before, 0.1)["acc"]
-    assert row["mean"] == pytest.approx(0.2)
+    assert row["mean"] == pytest.approx(0.201)
     assert row["verdict"] == "worse"
+    alike = outcome(11.0, 41.0, metric=known, size=5)
+    assert compared(alike, before, 0.1)["acc"]["verdict"] == "open", (
+        "two that change alike say nothing of others"
+    )
 
 
 def test_a_metric_of_the_whole_set_has_no_mean_and_no_change() -> None:

@@ -97,6 +97,9 @@ def test_where_all_say_the_same_the_interval_is_not_of_width_0() -> None:
     found = win_rate(duels([1.0] * 20))
     assert found is not None
     assert (found.low, found.high) == (pytest.approx(0.8389, abs=1e-4), 1.0)
+    ties = win_rate(duels([0.5] * 10))
+    assert ties is not None
+    assert (ties.low, ties.high) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
 
 
 def test_what_is_no_duel_is_refused() -> None:
@@ -104,6 +107,16 @@ def test_what_is_no_duel_is_refused() -> None:
         duels([1.5])
     with pytest.raises(ValueError, match="as many"):
         duels([1.0], longer=[1.0, 2.0])
+
+
+def test_few_wins_and_no_loss_among_ties_are_covered() -> None:
+    """One win in ten, ties otherwise: a bootstrap of so few decided ones would hold the truth in nine of ten cases."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        found = win_rate(duels(np.where(rng.random(20) < 0.1, 1.0, 0.5)))
+        assert found is not None
+        held += found.low <= 0.55 <= found.high
+    assert held / 400 >= 0.95
 
 
 # The bootstrap

@@ -116,7 +116,9 @@ def test_turning_is_a_win_rate_that_falls_where_the_score_rises() -> None:
     course = Course([replace(START, step=n, rate=0.8, score=float(n)) for n in (1, 2)])
     assert course.turned(replace(START, rate=0.5, score=3.0))
     assert not course.turned(replace(START, rate=0.5, score=0.0)), "both fall"
-    assert not Course().turned(replace(START, rate=0.5, score=0.0)), "one probe has no slope"
+    assert not Course().turned(replace(START, rate=0.5, score=0.0)), "one probe has no way"
+    falling = Course([replace(START, step=n, rate=rate, score=3.0 - n) for n, rate in ((1, 0.5), (2, 0.55))])
+    assert not falling.turned(replace(START, rate=0.6, score=0.0)), "the score falls while it is liked more"
     assert course.best.step == 1
 
 

@@ -71,6 +71,19 @@ def test_a_resumed_run_looks_at_the_same(trained: Path, finished: Path, tmp_path
     assert figures(trained) == figures(whole)
 
 
+def test_canaries_that_are_asked_for_later_are_measured_against_the_start(
+    trained: Path, finished: Path, tmp_path: Path
+) -> None:
+    stop_at(town(tmp_path, **LOOKING | {"monitor__canaries": 0}), trained, 2)
+    go_on(town(tmp_path, **LOOKING), trained)
+    whole = clone(finished, tmp_path / "apart" / "whole", stages=STAGES[:4])
+    go_on(town(tmp_path, **LOOKING), whole)
+    first, late = rows(whole / POLICY / "steps.jsonl")[0], rows(trained / POLICY / "steps.jsonl")[2]
+    limits = [name for name in late if name.startswith("canary_limit/")]
+    assert len(limits) == 9
+    assert all(late[name] == first[name] for name in limits), "the model that training starts from"
+
+
 def test_an_alarm_brakes_where_the_recipe_says_so(
     trained: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from concordant.feedback.answering.simulated import simulated_labelers
 from concordant.feedback.database.layout import DEFAULT_PROJECT
 from concordant.feedback.reading.projects import projects
 from concordant.feedback.store import Store
+from concordant.feedback.votes import Vote, skip, tie
 from concordant.monitor import detectors, probes
 from concordant.monitor.detectors import LIMITS
 from concordant.monitor.probes import Course, Probe
@@ -256,6 +257,23 @@ def test_people_answer_later(trained: Path, tmp_path: Path, few: None) -> None:
     logged = rows(trained / POLICY / "steps.jsonl")
     assert logged[found["step"] - 1]["probe/step"] == 2
     assert [row["by"] for row in results(trained)["win_rates"]].count("people") == 0
+
+
+def test_a_question_that_somebody_passes_over_is_not_waited_for(
+    trained: Path, tmp_path: Path, few: None
+) -> None:
+    recipe = town(tmp_path, **PROBING | {"monitor__probes": 2}, monitor__probed_by="people")
+    for step in (2, 3):  # the first pairs, and those that it grows by
+        stop_at(recipe, trained, step)
+        with Store.open(trained / "feedback.sqlite") as store:
+            (project,) = [one for one in projects(store) if one.id != DEFAULT_PROJECT]
+            someone = store.add_labeler("somebody", "human")
+            held = store.lease_many(someone, 99, project=project.id)
+            assert len(held) > 1
+            for lease, payload in zip(held, [skip("cannot tell")] + [tie()] * len(held), strict=False):
+                store.submit(lease.token, f"key {lease.token}", Vote(lease.comparison.task_id, payload))
+    go_on(recipe, trained)
+    assert rows_of(trained, "probes.jsonl")[0]["of"] == 2
 
 
 def rows_of(run: Path, name: str) -> list[dict[str, Any]]:

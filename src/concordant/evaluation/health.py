@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from concordant.evaluation.intervals import Z95
+from concordant.evaluation.intervals import Mean
 
 Results = Mapping[str, Any]
 INF = math.inf
@@ -118,11 +118,20 @@ class Reading:
             return None
         entry = around[name]
         if not isinstance(entry, Mapping):
+            if f"{name}_se" in around:
+                return cls._of_mean({"mean": entry, "se": around[f"{name}_se"]})
             return cls._with_ends(entry, around.get(f"{name}_ci"))
-        value, se = next((entry[key] for key in VALUES if key in entry), None), entry.get("se")
-        if value is not None and se is not None:
-            return cls(value, value - Z95 * se, value + Z95 * se)
+        if "mean" in entry and "se" in entry:
+            return cls._of_mean(entry)
+        value = next((entry[key] for key in VALUES if key in entry), None)
         return cls._with_ends(value, entry.get("accuracy_ci") or (entry.get("low"), entry.get("high")))
+
+    @classmethod
+    def _of_mean(cls, row: Mapping[str, Any]) -> Reading:
+        """Of a mean of one prompt nobody knows how far others are from it."""
+        mean = Mean.from_dict(row)
+        known = math.isfinite(mean.se)
+        return cls(mean.mean, mean.low if known else -INF, mean.high if known else INF)
 
     @classmethod
     def _with_ends(cls, value: float | None, ends: Sequence[float | None] | None) -> Reading | None:

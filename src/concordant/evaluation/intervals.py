@@ -21,6 +21,9 @@ Array = npt.NDArray[np.float64]
 Sized = tuple[Sequence[float], Sequence[float]]  # values and sizes, as `ratio_of` takes them
 
 
+ALIKE = 30  # prompts that all change by the same from which on that counts as known
+
+
 @cache
 def quantile95(count: int) -> float:
     """How many standard errors of `count` values are half a 95 % interval: Student's t; normal where it is unknown."""
@@ -142,7 +145,9 @@ def ratio_of(
     """
     ratio, pulls = _ratio(values, sizes)
     labels = range(len(pulls)) if clusters is None else clusters
-    return Mean(ratio, _se(list(_by_cluster(pulls * len(pulls), labels).values())), len(pulls))
+    by_cluster = list(_by_cluster(pulls * len(pulls), labels).values())
+    n, known = len(pulls), len(by_cluster)
+    return Mean(ratio, _se(by_cluster), n, known if known < n else None)
 
 
 def _ratio(values: Sequence[float] | Array, sizes: Sequence[float] | Array) -> tuple[float, Array]:
@@ -273,7 +278,8 @@ class Change:
 
     @classmethod
     def _about(cls, found: Mean) -> Change:
-        half = found.half if found.n > 1 else math.inf
+        # Prompts that all change alike, or not at all, do not say how much another one would.
+        half = found.half if found.n > 1 and (found.se or found.n >= ALIKE) else math.inf
         return cls(found.mean, found.mean - half, found.mean + half, found.n)
 
     @classmethod

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from concordant.data.types import Prompt
 from concordant.feedback.database.schema import labeler
-from concordant.feedback.reading.agreement import Rate, rate
+from concordant.feedback.reading.agreement import Rate, clustered_rate
 from concordant.feedback.reading.live_votes import read_live_votes
 from concordant.feedback.store import Store
 from concordant.feedback.votes import verdicts
@@ -29,6 +29,7 @@ def against_gold(store: Store, gold: Callable[[Prompt, str], float | None]) -> d
         return gold(live.prompts[task], live.completions[completion].text)
 
     shares: dict[str, list[float]] = defaultdict(list)
+    prompts: dict[str, list[str]] = defaultdict(list)
     for vote in live.votes:
         right = []
         for said in verdicts(vote.payload, live.members[vote.task_id]):
@@ -37,6 +38,9 @@ def against_gold(store: Store, gold: Callable[[Prompt, str], float | None]) -> d
                 right.append(better > worse)
         if right:
             shares[vote.labeler].append(sum(right) / len(right))
+            prompts[vote.labeler].append(live.prompts[vote.task_id].id)
     with store.reading() as connection:
         names = {row.id: f"{row.name} ({row.kind})" for row in connection.execute(select(labeler))}
-    return {names[key]: rate(found) for key, found in sorted(shares.items(), key=lambda one: names[one[0]])}
+    return {
+        names[key]: clustered_rate(shares[key], prompts[key]) for key in sorted(shares, key=names.__getitem__)
+    }

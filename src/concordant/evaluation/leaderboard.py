@@ -69,6 +69,8 @@ def leaderboard(found: Sequence[Duels], anchor: str, seed: int = 0) -> Leaderboa
     by = found[0].by
     if missing or anchor not in models:
         return Leaderboard(by, anchor, (), missing or f"{anchor} takes part in no duel")
+    if len(wins) < 2:
+        return Leaderboard(by, anchor, (), "one prompt says nothing of others")
     at = models.index(anchor)
     scores = _fit(together[None])[0]
     weights = resampled(len(wins), seed)

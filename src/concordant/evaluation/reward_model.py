@@ -53,7 +53,11 @@ def reward_figures(
         for key, name in (("gold_accuracy", start), ("on_policy_accuracy", "policy")):
             if name in groups:
                 rate = _against_gold(groups[name])
-                figures |= {key: rate.rate, f"{key}_ci": [rate.low, rate.high], f"{key}_n": rate.n}
+                figures |= {
+                    key: rate.as_dict()["rate"],
+                    f"{key}_ci": [rate.low, rate.high],
+                    f"{key}_n": rate.n,
+                }
     return figures
 
 

@@ -22,7 +22,7 @@ from concordant.evaluation.sequential import confidence_sequence
 Row = Mapping[str, Any]  # of `samples.jsonl`
 
 RESAMPLES = 1_000
-FEWEST = 5.0  # wins, and losses, from which on a bootstrap says how far a rate would vary
+FEWEST = 5  # wins, and losses, from which on a bootstrap says how far a rate would vary
 POWER = 0.8
 _AT_ONCE = 2_000_000  # weights of resampled prompts held at one time
 _PENALTY = 0.05  # precision of the normal priors on the coefficients of the length-controlled form
@@ -169,7 +169,7 @@ def _interval(values: Array, seed: int) -> tuple[float, float]:
     Sources: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; Wilson (1927).
     """
     n = len(values)
-    if min(values.sum(), n - values.sum()) < FEWEST:
+    if min((values > 0.5).sum(), (values < 0.5).sum()) < FEWEST:
         known = wilson(float(values.sum()), n)
         return known.low, known.high
     means = np.concatenate([weights @ values / n for weights in resampled(n, seed)])

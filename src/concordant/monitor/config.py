@@ -17,7 +17,7 @@ class MonitorConfig(Config):
     """Completions of a canary in one look."""
     probes: int = Field(10, ge=0)
     """Steps between two blind comparisons with the model that training began with; one is made on the last step and
-    after an alarm too. 0 = none.
+    after an alarm too. 0 = none, and none in a stage of fewer steps.
     """
     probed_by: str = ""
     """Who compares: simulated labelers or "gold" (of a world), "judge", or "people", whose answers come later. Empty =

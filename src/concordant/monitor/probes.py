@@ -116,12 +116,11 @@ class Course:
         return probe.below > max(NEWS, DEVIATIONS * probe.below_se)
 
     def turned(self, probe: Probe) -> bool:
-        """Whether the win rate falls where the score rises: the slope of the last three probes, this one included."""
+        """Whether the score has risen while the win rate fell: over the last three probes, this one included."""
         last = [*self.probes, probe][-3:]
         if len(last) < 2:
             return False
-        scores, rates = np.array([one.score for one in last]), np.array([one.rate for one in last])
-        return float(((scores - scores.mean()) * (rates - rates.mean())).sum()) < 0
+        return last[-1].score > last[0].score and last[-1].rate < last[0].rate
 
     def grows(self, probe: Probe) -> bool:
         """Whether a first probe is to be made larger."""

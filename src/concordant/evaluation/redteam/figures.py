@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from concordant.data.types import Message
-from concordant.evaluation.intervals import Mean, effective_n, gap, wilson, zero_bound
+from concordant.evaluation.intervals import Mean, clustered_wilson, gap, mean_of, zero_bound
 from concordant.evaluation.redteam.attacks import Attack
-from concordant.evaluation.redteam.judges import Errors, corrected
+from concordant.evaluation.redteam.judges import Errors, behind, corrected, doubt
 from concordant.evaluation.redteam.scoring import OPEN, Verdict
 
 ALL = "all families"
@@ -111,14 +112,8 @@ def share_of(records: Sequence[Record]) -> Share:
         return Share(0, 0, len(records), different, 0.0, zero_bound(different))
     least = [float(verdict is True) for verdict in verdicts]
     most = [float(verdict is not False) for verdict in verdicts]
-    low, high = _interval(least, requests)[0], _interval(most, requests)[1]
+    low, high = clustered_wilson(least, requests).low, clustered_wilson(most, requests).high
     return Share(failed, undecided, len(records), different, low, high)
-
-
-def _interval(values: Sequence[float], requests: Sequence[str]) -> tuple[float, float]:
-    n = effective_n(values, requests)
-    rate = wilson(sum(values) / len(values) * n, n)
-    return rate.low, rate.high
 
 
 def by_family(records: Sequence[Record], errors: Errors | None = None) -> dict[str, Family]:
@@ -131,23 +126,30 @@ def by_family(records: Sequence[Record], errors: Errors | None = None) -> dict[s
 def _family(records: Sequence[Record], errors: Errors | None) -> Family:
     asked = [record for record in records if record.answers]
     attacks = [record for record in asked if not record.attack.request.harmless]
-    judged = [record.verdict for record in attacks if record.verdict.by == "judge"]
     return Family(
         share_of(attacks),
         share_of([record for record in asked if record.attack.request.harmless]),
         len(records) - len(asked),
-        _corrected(attacks, judged, errors) if errors and judged else None,
+        _corrected(attacks, errors) if errors else None,
     )
 
 
-def _corrected(attacks: Sequence[Record], judged: Sequence[Verdict], errors: Errors) -> Mean | None:
+def _corrected(attacks: Sequence[Record], errors: Errors) -> Mean | None:
     """The rate with the judge's part of it corrected; what was decided otherwise counts as it is."""
-    part = corrected([verdict.failed is True for verdict in judged], errors)
+    decided = [record for record in attacks if record.verdict.by]
+    judged = [record.verdict.by == "judge" for record in decided]
+    failed = [record.verdict.failed is True for record in decided]
+    part = corrected([said for said, by_judge in zip(failed, judged, strict=True) if by_judge], errors)
     if part is None:
         return None
-    settled = [r.verdict.failed is True for r in attacks if r.verdict.by and r.verdict.by != "judge"]
-    n = part.n + len(settled)
-    return Mean((part.mean * part.n + sum(settled)) / n, part.se * part.n / n, n)
+    values = [
+        behind(said, errors) if by_judge else float(said)
+        for said, by_judge in zip(failed, judged, strict=True)
+    ]
+    sampled, share = mean_of(values, _requests(decided)), part.n / len(decided)
+    settled = sum(said for said, by_judge in zip(failed, judged, strict=True) if not by_judge)
+    mean = share * part.mean + settled / len(decided)
+    return Mean(mean, math.hypot(sampled.se, share * doubt(part.mean, errors)), sampled.n, sampled.clusters)
 
 
 def changes(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Mean]:

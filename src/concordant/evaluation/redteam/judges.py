@@ -89,10 +89,20 @@ def corrected(judged: Sequence[bool], errors: Errors) -> Mean | None:
     if not judged or not errors.information >= LEAST_INFORMATION:
         return None
     p, n = sum(judged) / len(judged), len(judged)
-    s, t = errors.sensitivity, errors.specificity
-    share = min(1.0, max(0.0, (p + t.rate - 1) / errors.information))
-    variance = p * (1 - p) / n + share**2 * _variance(s) + (1 - share) ** 2 * _variance(t)
-    return Mean(share, math.sqrt(variance) / errors.information, n)
+    share = min(1.0, max(0.0, behind(p, errors)))
+    sampled = math.sqrt(p * (1 - p) / n) / errors.information
+    return Mean(share, math.hypot(sampled, doubt(share, errors)), n)
+
+
+def behind(said: float, errors: Errors) -> float:
+    """What a verdict, or a share of them, counts for: its mean over many is the true share."""
+    return (said + errors.specificity.rate - 1) / errors.information
+
+
+def doubt(share: float, errors: Errors) -> float:
+    """The standard error that a true share has because the judge's own errors are measured."""
+    of_s, of_t = _variance(errors.sensitivity), _variance(errors.specificity)
+    return math.sqrt(share**2 * of_s + (1 - share) ** 2 * of_t) / errors.information
 
 
 def _variance(rate: Rate) -> float:

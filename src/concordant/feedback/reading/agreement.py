@@ -114,8 +114,8 @@ def agreement_of(live: LiveVotes, labeler: str | None = None) -> Agreement:
     return Agreement(
         raw,
         Rate(implied_accuracy(raw.value), raw.n, implied_accuracy(raw.low), implied_accuracy(raw.high)),
-        rate(list(_shares(live, own, _first_won))),
-        rate(list(_shares(live, own, _longer_won))),
+        _shares(live, own, _first_won),
+        _shares(live, own, _longer_won),
     )
 
 
@@ -165,13 +165,17 @@ def _agreeing(live: LiveVotes, labeler: str | None) -> Iterator[tuple[str, float
 Question = Callable[[LiveVotes, LiveVote, Verdict], bool | None]
 
 
-def _shares(live: LiveVotes, votes: Iterable[LiveVote], question: Question) -> Iterator[float]:
-    """For each vote, the share of its decided pairs answered yes; None leaves a pair out."""
+def _shares(live: LiveVotes, votes: Iterable[LiveVote], question: Question) -> Rate:
+    """For each vote, the share of its decided pairs answered yes; None leaves a pair out. Votes on a prompt go
+    together."""
+    shares, prompts = [], []
     for vote in votes:
         answers = [question(live, vote, verdict) for verdict in _sides(live, vote).values()]
         said = [answer for answer in answers if answer is not None]
         if said:
-            yield sum(said) / len(said)
+            shares.append(sum(said) / len(said))
+            prompts.append(live.prompts[vote.task_id].id)
+    return clustered_rate(shares, prompts)
 
 
 def _first_won(_live: LiveVotes, vote: LiveVote, verdict: Verdict) -> bool | None:

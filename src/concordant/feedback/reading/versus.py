@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select, update
 
 from concordant.data.types import Completion, Prompt
 from concordant.errors import UserError
+from concordant.feedback.answering.statements import LIVE
 from concordant.feedback.database import schema
 from concordant.feedback.database.queries import audit
 from concordant.feedback.reading.agreement import Rate, rate
@@ -133,6 +134,7 @@ class Result:
     neither: int  # will do
     alike: int  # prompts to which both say the same: ties that nobody was asked about
     unanswered: int  # questions without a verdict
+    passed: int  # those of them that people have skipped or flagged: nobody may come who answers them
 
     @property
     def sure(self) -> str | None:
@@ -166,6 +168,10 @@ def result(store: Store, project: str) -> Result:
             )
         assert settings is not None
         tasks, maker = _compared(connection, project, settings[KEY])
+        vote, task = schema.vote, schema.task
+        spoke = select(vote.c.task).join(task, task.c.id == vote.c.task)
+        spoke = spoke.where(task.c.project == project, vote.c.type.in_(("skip", "flag")), LIVE)
+        passed = set(connection.scalars(spoke))
     first, second = settings[KEY]["stages"]
     alike = settings[KEY]["alike"]
     live = read_live_votes(store, project).deciding
@@ -179,7 +185,8 @@ def result(store: Store, project: str) -> Result:
         prompt = live.prompts[one.task_id].id
         values[prompt].append({first: 0.0, second: 1.0}.get(verdict, 0.5))
         longer[prompt] = _longer(live, one.task_id, maker, second)
-    answered = len({one.task_id for one in votes})
+    judged = {one.task_id for one in votes}
+    answered = len(judged)
     counted = round(len(alike) * answered / len(tasks)) if tasks else len(alike)
     outcomes = [Outcome(prompt, sum(of) / len(of), longer[prompt]) for prompt, of in values.items()]
     outcomes += [Outcome(prompt, 0.5, 0) for prompt in alike[:counted]]
@@ -195,6 +202,7 @@ def result(store: Store, project: str) -> Result:
         said["both_bad"],
         len(alike),
         len(tasks) - answered,
+        len((passed & set(tasks)) - judged),
     )
 
 

@@ -44,8 +44,7 @@ def follow_samples(
     """Follow a loop of `total` steps, looking at its policy beside it, act on alarms, and keep some of its samples."""
     canaries = Canaries(context, moved.policy, moved.reward, config, steps=total)
     probes = probes_of(context, moved.policy, config)
-    if moved.anew:
-        canaries.look_before()
+    canaries.look_before(anew=moved.anew)
     following = context.follow(
         (with_evidence(context, step) for step in probes.over(canaries.over(steps))),
         title=str(getattr(config, "algorithm", "")).upper(),

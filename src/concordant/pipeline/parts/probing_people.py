@@ -48,20 +48,22 @@ class People:
             "score": score if math.isfinite(score) else None,
             "said": said,
         }
-        project = self._open(kept, FIRST)
-        self.waiting.mkdir(exist_ok=True)
-        write_json(self.waiting / f"step-{step.number}.json", {**kept, "project": project})
+        self._open(kept, FIRST)
         self.context.reporter.say(
             f"  step {step.number}: answers wait for people: concordant label {self.context.run_folder}"
         )
 
-    def _open(self, kept: Mapping[str, Any], n: int) -> str:
-        """Ask about the first `n` pairs, each of them once; the project (id)."""
+    def _open(self, kept: Mapping[str, Any], n: int) -> None:
+        """Ask about the first `n` pairs, each of them once, and keep what was said."""
         run = str(self.context.folder.begun())[:16]
         sides = (Side(self.context.start, run), Side("policy", f"{run}-{kept['step']}"))
         pairs = [Pair(a.prompt, (a.text, b.text), (a.ended, b.ended)) for a, b in self._both(kept)[:n]]
         with Store.open(self.context.store) as store:
-            return ask_versus(store, sides, pairs).project
+            project = ask_versus(store, sides, pairs).project
+        self.waiting.mkdir(exist_ok=True)
+        write_json(
+            self.waiting / f"step-{kept['step']}.json", {**kept, "project": project, "asked": len(pairs)}
+        )
 
     def _both(self, kept: Mapping[str, Any]) -> Sequence[tuple[Reply, Reply]]:
         """What both said, prompt by prompt."""
@@ -82,12 +84,12 @@ class People:
         with Store.open(self.context.store) as store:
             outcome = result(store, kept["project"])
         shares = {one.prompt: one.share for one in outcome.outcomes}
-        if outcome.unanswered or not shares:
+        if outcome.unanswered > outcome.passed or not shares:  # what people passed over is not waited for
             return None
         pairs = [(a, b, shares[a.prompt.id]) for a, b in self._both(kept) if a.prompt.id in shares]
         score = math.nan if kept["score"] is None else kept["score"]
         found = Found.of(self.context, kept["step"], kept["why"], pairs, score)
-        if len(pairs) < len(kept["said"]) and self.context.watch.course.grows(found.probe):
+        if kept["asked"] < len(kept["said"]) and self.context.watch.course.grows(found.probe):
             self._open(kept, MOST)
             return None
         return found

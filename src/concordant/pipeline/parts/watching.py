@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from concordant.data.types import Prompt
+from concordant.models.load import load_policy
 from concordant.monitor.canaries import CANARY, CANARY_LIMIT, Aviary
 from concordant.monitor.english import COMPLETION, english_canaries
 from concordant.pipeline.context import Context
@@ -41,21 +43,32 @@ class Canaries:
         world = context.material.world
         completion = config.completion if world else min(config.completion, COMPLETION)
         # It samples when the policy has moved and its step is not logged: a stop has to wait for that.
-        self.sampler: Sampler = sampler_of(
-            context, policy, completion=completion, temperature=config.temperature, stops=False
+        self._sampler = partial(
+            sampler_of, context, completion=completion, temperature=config.temperature, stops=False
         )
+        self.sampler: Sampler = self._sampler(policy)
         room = context.limit(policy) - completion
         canaries = english_canaries() if world is None else world.canaries()
         asked = {one.name: _fitting(context, one.prompts, room) for one in canaries}
         some = [one for one in canaries if asked[one.name]]
+        if len(some) < len(canaries):
+            left_out = ", ".join(one.name for one in canaries if not asked[one.name])
+            context.reporter.say(f"  not looked at: {left_out}; no canary of it fits into {room} tokens")
         self.aviary = Aviary(some, asked, context.template.text, context.recipe.monitor.samples)
 
-    def look_before(self) -> None:
-        """Find out what is usual; the policy still is what training starts from."""
-        if self.aviary is not None:
-            self.context.watch.canaries = self.aviary.bounds(
-                self.sampler, self.context.seed("canaries before")
-            )
+    def look_before(self, *, anew: bool) -> None:
+        """Find out what is usual for the model that training starts from: the policy itself, where training is `anew`.
+
+        A stage that is taken up knows it, unless it looked at no canaries so far, or with fewer answers.
+        """
+        known = self.context.watch.canaries
+        if self.aviary is None or (not anew and known is not None and known.n == self.aviary.samples):
+            return
+        sampler = self.sampler if anew else self._sampler(self._start())
+        self.context.watch.canaries = self.aviary.bounds(sampler, self.context.seed("canaries before"))
+
+    def _start(self) -> Any:
+        return load_policy(self.context.model_path(self.context.start)).to(self.context.machine.device)
 
     def over(self, steps: Iterable[Step]) -> Iterator[Step]:
         """The steps, every so often with the rates of the canaries."""
