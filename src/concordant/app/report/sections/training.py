@@ -61,7 +61,7 @@ HEALTH = {
 }
 
 
-CANARIES = "Canaries: share of answers that fail; twice in a row above the dashed line is an alarm"
+CANARIES = "Canaries: share of answers that fail; an alarm is twice in a row above the dashed line, or once far above"
 
 
 FITS = {
