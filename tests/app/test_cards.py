@@ -32,6 +32,13 @@ def test_the_hub_reads_the_metadata(full, stage):
     assert read.data.pipeline_tag == ("text-classification" if stage == "reward" else "text-generation")
 
 
+def test_faults_of_the_policy_are_no_faults_of_others(full):
+    for stage in ("base", "sft", "reward"):
+        assert "Exploited" not in card(full, stage)
+        assert "The labelers are simulated" in card(full, stage)
+    assert "Exploited" in card(full, "policy")
+
+
 def test_results_of_a_policy_are_what_did_not_train_it(full):
     results = ModelCard(card(full, "policy")).data.eval_results
     found = {result.metric_name: result.metric_value for result in results}

@@ -156,7 +156,9 @@ def test_caveats_name_the_family_that_got_worse(town):
     changed["models"]["policy"]["gold_by_family"]["harm"] = mean(-1.0)
     changed["models"]["sft"]["gold_by_family"]["harm"] = mean(-0.4)
     found = caveats(dataclasses.replace(town, results=changed))
-    assert any("worse than SFT at" in caveat and "harm (−0.60 ± 0.06)" in caveat for caveat in found)
+    assert any(
+        "worse than the SFT model at" in caveat and "harm (−0.60 ± 0.06)" in caveat for caveat in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -466,6 +468,38 @@ def test_without_a_gate_nothing_is_said_of_one(town):
     assert "Release gate" not in html_of(town)
     broken = dataclasses.replace(town, results={**town.results, "gate": {"demands": {"target": 3}}})
     assert "Release gate" not in html_of(broken)
+
+
+def test_a_run_without_sft_is_measured_against_its_base(town):
+    results = copy.deepcopy(dict(town.results))
+    del results["models"]["sft"]
+    results["models"]["base"] |= {"gold": mean(1.0, 0.01), "score": mean(0.1, 0.02)}
+    results["models"]["policy"] |= {"gold": mean(0.84, 0.01), "score": mean(1.3, 0.02)}
+    results["gaps"] = {"policy_minus_base": mean(-0.16, 0.02)}
+    run = dataclasses.replace(town, results=results)
+    said = verdict(run)
+    assert (said.tone, said.headline) == (
+        "down", "PPO lowered the gold reward from 1.00 to 0.84 (−0.16 ± 0.04), 76 % of an ideal answerer."
+    )  # fmt: skip
+    assert "reward hacking" in said.paragraphs[0]
+    assert "away from the base model" in said.paragraphs[0]
+    assert any(one.startswith("One seed.") for one in caveats(run))
+
+
+def test_choosing_that_only_harms_is_said_to():
+    rows = best_of_n_rows()
+    for n, row in enumerate(rows):
+        row |= {"gold": 0.8 - 0.1 * n, "gold_se": 0.01}
+    assert best_of_n(rows).startswith(
+        "Choosing by the reward model lifts gold nowhere: it is 0.80 without a choice"
+    )
+
+
+def test_signs_that_nobody_sees_are_shown_as_marks(town):
+    hidden = "a\u200bb\u2060c\ufeffd\xade\U000e0041f"
+    page = html_of(dataclasses.replace(town, name=hidden))
+    assert hidden not in page
+    assert "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf" in page
 
 
 def test_who_beats_whom(town):

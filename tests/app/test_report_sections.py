@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 
 import pytest
 from made_runs import HOSTILE, answer_rows, few_drawings, full_run, redteam_results, town_run
 
 from concordant.app.report.compose import compose
 from concordant.app.report.html import page
+from concordant.app.report.json_form import as_json
 from concordant.app.report.sections import (
     behaviours,
     capability,
@@ -114,6 +116,30 @@ def test_a_family_that_got_worse_is_named(full):
     section = redteam.section(dataclasses.replace(full, redteam=found))
     assert section is not None
     assert section.blocks[-1].items == ("Worse by more than three standard errors than before: prefill.",)
+
+
+def test_a_family_that_failed_everywhere_is_named_although_no_request_differs(full):
+    found = redteam_results()
+    found["sets"]["town"]["changes"]["direct"] = {"mean": 1.0, "se": 0.0, "n": 38}
+    section = redteam.section(dataclasses.replace(full, redteam=found))
+    assert section.blocks[-1].items == ("Worse by more than three standard errors than before: direct.",)
+
+
+def test_open_verdicts_are_no_bound_and_one_request_no_error(full):
+    found = redteam_results()
+    share = found["sets"]["town"]["stages"]["policy"]["direct"]["attacks"]
+    share |= {"failed": 0, "open": 30, "rate": 0.0, "low": 0.0, "high": 0.99}
+    found["sets"]["town"]["changes"]["direct"] = {"mean": 0.5, "se": None, "n": 1}
+    run = dataclasses.replace(full, redteam=found)
+    direct = redteam.table(run, found["sets"]["town"]).rows[0]
+    assert (direct.cells[2].text, direct.cells[2].error) == ("0.0 %", " (0.0–99.0) + 30 open")
+    assert (direct.cells[4].low, direct.cells[4].high) == (None, None)
+    assert json.loads(as_json(compose(few_drawings(run))))
+
+
+def test_figures_of_models_that_are_no_more_are_said_to_be_left_out(full):
+    run = dataclasses.replace(full, redteam={}, outdated=("town (redteam)",))
+    assert any("made anew since: town (redteam)" in one for one in limits.limits(run))
 
 
 def test_names_of_attacks_are_hostile_too(full):
@@ -237,6 +263,19 @@ def test_what_the_policy_unlearnt(full):
     assert (row.label, row.note) == ("arc", "acc, margin 0.020")
     assert [cell and cell.text for cell in row.cells] == [None, "0.620", "0.600", "−0.020", "open"]
     assert capability.section(full) is None
+    rose = {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 200, "verdict": "better"}
+    bleu = {stage: {"bleu": {"reported": 31.5}} for stage in ("base", "sft", "policy")}
+    tasks = {
+        "arc": task | {"changes": {"sft_minus_base": {"acc": rose}, **task["changes"]}},
+        "early": task | {"changes": {"sft_minus_base": {"acc": rose}}},
+        "whole": {"stages": bleu, "changes": {}},
+    }
+    table = capability.section(dataclasses.replace(full, tax={"tasks": tasks})).blocks[1]
+    assert table.columns[3].text == "PPO less SFT"
+    arc, early, whole = table.rows
+    assert arc.cells[3].text == "−0.020", "the policy, and not what SFT gained"
+    assert (early.cells[3].text, early.note) == ("+0.200", "acc, margin 0.020; SFT less Base")
+    assert [cell and cell.text for cell in whole.cells] == ["31.500"] * 3 + [None, None]
 
 
 def test_a_run_as_large_as_the_demo_stays_below_two_megabytes(full):

@@ -164,7 +164,7 @@ def test_votes_given_since_then_count(run: Path) -> None:
     assert "was not measured (concordant label RUN --compare sft policy)" in concordant("gate", run).out
     vote(run, 3)
     said = concordant("gate", run).out
-    assert "win_rate.people is" in said
+    assert "win rate by people is" in said
     assert "open; about" in said
     listed = concordant("wins", run).out
     assert "people" in listed
@@ -199,6 +199,9 @@ def test_stages_of_several_runs_are_on_one_board_and_shared_ones_once(run: Path,
     models = {row["model"] for row in found["leaderboards"][0]["standings"]}
     assert models == {"tiny/base", "tiny/sft", "tiny/policy", "other/policy"}
     assert {row["by"] for row in found["win_rates"]} == {"gold", "score"}, "they share the reward model"
+    same = clone(other, tmp_path / "elsewhere" / "other")
+    with pytest.raises(UserError, match="have the same name"):
+        between_runs([other, same], "sft")
     said = concordant("wins", run, other)
     assert (said.status, said.err) == (0, "")
     assert "other/policy" in said.out

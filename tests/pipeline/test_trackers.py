@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from concordant.pipeline.trackers import tensorboard
 from logged_run import begin_run, log, marks, notice, results, stage
 from tiny_run import Outcome, clone, concordant, rows, town_file
 
@@ -90,6 +92,17 @@ def test_tensorboard_has_each_step_once(run: Path) -> None:
     (table,) = whole.Tensors("samples")
     text = table.tensor_proto.string_val[0].decode()
     assert text.splitlines()[2] == "| claims | is it so ? | sft | no \\| it ⏎ is not | 0.5 |  |"
+
+
+def test_what_a_model_says_is_no_markup_in_tensorboard() -> None:
+    from tensorboard.plugins.text.text_plugin import text_array_to_html
+
+    said = "ok\r\r[log in again](https://evil.example)\r\r# GATE: GO"
+    for text in (tensorboard._quoted(said), f"| a |\n|---|\n| {tensorboard._cell(said)} |"):
+        html = text_array_to_html(np.array(text.encode()), enable_markdown=True)
+        assert "<a " not in html
+        assert "<h1" not in html
+        assert "log in again" in html
 
 
 def records(file: Path) -> Iterator[Any]:

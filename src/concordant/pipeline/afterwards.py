@@ -32,6 +32,12 @@ def finished_stages(run_folder: Path) -> dict[str, StageFolder]:
     return found
 
 
+def same_models(run_folder: Path, models: Mapping[str, str]) -> bool:
+    """Whether `models` (fingerprints by stage), which some figures are of, are those that the run has now."""
+    now = {name: model_id(folder) for name, folder in finished_stages(run_folder).items()}
+    return all(now.get(name, model) == model for name, model in models.items())
+
+
 def model_id(folder: StageFolder) -> str:
     """What tells the model of a finished stage from an earlier one of its name."""
     return str((folder.finished() or {})["fingerprint"])[:16]

@@ -75,6 +75,14 @@ def between_runs(run_folders: Sequence[Path], anchor: str) -> dict[str, Any]:
     A stage that two runs share takes part once. Scores of different reward models are not compared. Errors:
     UserError where a run has sampled nothing, or where no prompt is shared.
     """
+    names = [folder.name for folder in {folder.resolve() for folder in run_folders}]
+    if len(set(names)) < len(names):
+        raise UserError(
+            "two of these runs have the same name, by which their models are told apart",
+            where=" and ".join(map(str, run_folders)),
+            expected="folders of different names",
+            fix="rename one of the folders",
+        )
     answers: dict[str, Sequence[Row]] = {}
     models: dict[str, str] = {}
     scorers = set()

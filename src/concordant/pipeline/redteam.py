@@ -87,6 +87,13 @@ def attack_set(
     Errors: UserError for attacks of the town on a run that knows no town, and for files that are no requests.
     """
     if files:
+        if name not in ("", "english"):
+            raise UserError(
+                "requests of a file are put into the attacks in English, whatever the set",
+                where=f"--set {name}",
+                expected="one of --set and --file",
+                fix="leave out --set or --file",
+            )
         brought = [*found, *(request for file in files for request in read_requests(file))]
         return english().on(_beside(harm(), brought), name=", ".join(Path(file).name for file in files))
     chosen = _set_called(name, _town_of(recipe))
@@ -177,7 +184,8 @@ def attack_stages(
     for name, records in findings.records.items():
         _write(contexts[name].folder, records)
     samples = {name: f"{one.folder.path.name}/{one.folder.samples.name}" for name, one in contexts.items()}
-    facts = {"effort": asdict(effort), "judge": judge or None, "samples": samples, **findings.as_dict()}
+    how = {"effort": asdict(effort), "judge": judge or None, "models": prints, "samples": samples}
+    facts = {**how, **findings.as_dict()}
     _keep(run_folder / FOLDER / "results.json", chosen.name, facts)
     return findings
 
@@ -213,7 +221,7 @@ def _fingerprint(
     recipe: Recipe, model: str, chosen: AttackSet, attacks: Sequence[Attack], effort: Effort
 ) -> str:
     """Digest of all that samples depend on."""
-    first = [[one.id, one.next(())] for one in attacks]
+    first = [[one.id, one.request.text, one.asking.text, one.next(())] for one in attacks]
     return sha256_of([model, recipe.seed, asdict(effort), asdict(chosen.words), repr(first)])
 
 

@@ -23,7 +23,7 @@ from concordant.pipeline.afterwards import (
     context_after,
     fingerprint_of_model,
     finished_stages,
-    model_id,
+    same_models,
 )
 from concordant.pipeline.context import Context
 from concordant.pipeline.extras import require
@@ -194,13 +194,12 @@ def _keep(file: Path, tax: Tax, facts: Mapping[str, Any]) -> None:
 
 def with_tax(results: Mapping[str, Any], run_folder: Path) -> dict[str, Any]:
     """`results` with the changes in tasks that its models, as they are now, have been asked."""
-    now = {name: model_id(folder) for name, folder in finished_stages(run_folder).items()}
     changes = {
         pair: {name: one for name, one in figures.items() if not name.startswith(TASK)}
         for pair, figures in results.get("changes", {}).items()
     }
     for task, row in (read_json(run_folder / FOLDER / "results.json") or {}).get("tasks", {}).items():
-        if any(now.get(name, model) != model for name, model in row["models"].items()):
+        if not same_models(run_folder, row["models"]):
             continue
         for pair, metrics in row["changes"].items():
             found = {f"{TASK}{task}.{metric}": _change(one) for metric, one in metrics.items()}

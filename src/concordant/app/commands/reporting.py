@@ -35,14 +35,16 @@ def report(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def write_report(run_folder: Path, form: str = "html") -> Path:
-    """Write the report; the run of the same recipe without overrides, if there is one, is compared with."""
+    """Write the report; the run of the same recipe without overrides is compared with, where it was measured alike."""
     from concordant.app.report.compose import compose
     from concordant.app.report.reading import plain_sibling, report_input
+    from concordant.app.report.sections.several import unlike
 
-    other = plain_sibling(run_folder)
+    sibling = plain_sibling(run_folder)
     run = report_input(run_folder)
-    if other:
-        run = replace(run, against=report_input(other))
+    other = report_input(sibling) if sibling else None
+    if other and not unlike(run, other):
+        run = replace(run, against=other)
     return _written(compose(run), form, run_folder / "report")
 
 

@@ -12,8 +12,17 @@ from concordant.app.report.document import Figure, Report
 
 # Characters that hide or reorder what stands beside them: controls, halves of surrogates, direction marks.
 _HIDING = [*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0), *range(0xD800, 0xE000)]
+_INVISIBLE = [
+    0xAD,
+    0x200B,
+    0x2028,
+    0x2029,
+    0x2060,
+    0xFEFF,
+    *range(0xE0000, 0xE0080),
+]  # but joiners make emoji
 _REORDERING = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-SHOWN_AS_MARKS = dict.fromkeys([*_HIDING, *_REORDERING], "\ufffd")
+SHOWN_AS_MARKS = dict.fromkeys([*_HIDING, *_INVISIBLE, *_REORDERING], "\ufffd")
 
 
 def page(report: Report) -> str:

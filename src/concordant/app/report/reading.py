@@ -8,6 +8,7 @@ from typing import Any
 from concordant.app.report.source import ReportInput
 from concordant.app.runs import recipe_of
 from concordant.errors import UserError
+from concordant.pipeline.afterwards import same_models
 from concordant.pipeline.folder import read_json, read_jsonl
 from concordant.pipeline.recipe import read_toml
 
@@ -36,13 +37,16 @@ def report_input(run_folder: Path, *, measured: bool = True) -> ReportInput:
             expected="results.json, which the last stage writes",
             fix=f"concordant run {run_folder / 'recipe.toml'} --run {run_folder}",
         )
-    stages = [folder for folder in sorted((run_folder / "stages").iterdir()) if folder.is_dir()]
+    stages = [folder for folder in sorted(run_folder.glob("stages/*")) if folder.is_dir()]
     steps, notices, probes = (
         {folder.name.partition("-")[2]: read_jsonl(folder / name) for folder in stages}
         for name in ("steps.jsonl", "notices.jsonl", "probes.jsonl")
     )
     resolved = run_folder / "resolved.toml"
     answers, unique = _sampled(run_folder)
+    (redteam, old_attacks), (tax, old_tasks) = (
+        _of_these_models(run_folder, *of) for of in (("redteam", "sets"), ("tax", "tasks"))
+    )
     return ReportInput(
         name=run_folder.resolve().name,
         recipe=read_toml(resolved) if resolved.is_file() else {},
@@ -53,9 +57,19 @@ def report_input(run_folder: Path, *, measured: bool = True) -> ReportInput:
         answers=answers,
         unique=unique,
         probes=[row for rows in probes.values() for row in rows],
-        redteam=read_json(run_folder / "redteam" / "results.json") or {},
-        tax=read_json(run_folder / "tax" / "results.json") or {},
+        redteam=redteam,
+        tax=tax,
+        outdated=(*old_attacks, *old_tasks),
     )
+
+
+def _of_these_models(run_folder: Path, command: str, parts: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a command found of the models that the run has now, and the names of what it found of earlier ones."""
+    results = read_json(run_folder / command / "results.json") or {}
+    found = results.get(parts) or {}
+    same = {name: one for name, one in found.items() if same_models(run_folder, one.get("models") or {})}
+    old = tuple(f"{name} ({command})" for name in found if name not in same)
+    return ({**results, parts: same} if same else {}), old
 
 
 def _sampled(run_folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:

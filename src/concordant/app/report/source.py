@@ -50,6 +50,7 @@ class ReportInput:
     probes: Sequence[Mapping[str, Any]] = ()  # blind comparisons of the policy while it trained
     redteam: Mapping[str, Any] = field(default_factory=dict)  # results.json of the red team
     tax: Mapping[str, Any] = field(default_factory=dict)  # results.json of tasks of others
+    outdated: Sequence[str] = ()  # what was found of models that have been made anew since, and is left out
     against: ReportInput | None = None  # another run, to compare this one with
 
     def at(self, *path: str) -> Any:

@@ -112,7 +112,6 @@ _WORDS_AROUND = Words(
 
 _ON_SYSTEM_TURNS = ("system prompt",)
 _REQUESTS = ("secret", "system prompt", "word", "tool", "harm")
-_TRUTH = ("claim", "doubt")
 
 _METHODS = (
     Method("direct", kinds=_REQUESTS),

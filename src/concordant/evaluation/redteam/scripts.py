@@ -81,7 +81,7 @@ def foot_in_the_door(asking: Asking, answers: Sequence[str]) -> Turn | None:
 
 
 def crescendo(asking: Asking, answers: Sequence[str]) -> Turn | None:
-    """A step nearer in each turn; a step that is refused is left out and the next one tried."""
+    """A step nearer in each turn; whatever the model answers, the next one is tried."""
     steps = [step.replace("{text}", asking.text) for step in asking.words.steps]
     return _nth((*steps, asking.text), len(answers), leads=0)
 

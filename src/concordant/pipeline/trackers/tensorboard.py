@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from concordant.pipeline.trackers.tracker import Trail, in_words
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>#|~&$!])")
 
 
 def opened(trail: Trail) -> TensorBoard:
@@ -65,9 +68,11 @@ class TensorBoard:
 
 
 def _cell(value: Any) -> str:
-    return in_words(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ⏎ ")
+    """A value in a cell of a table: whatever Markdown would read as markup is escaped, and links are no links."""
+    plain = _MARKUP.sub(r"\\\1", " ⏎ ".join(in_words(value).splitlines()))
+    return plain.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def _quoted(text: str) -> str:
     """A block of Markdown that shows the text as it is."""
-    return "\n".join(f"    {line}" for line in text.split("\n"))
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -22,7 +22,7 @@ from concordant.app.report.sections import (
     reward_model,
     wins,
 )  # fmt: skip
-from concordant.app.report.sections.verdict import caveats, released, verdict
+from concordant.app.report.sections.verdict import caveats, caveats_of_run, released, verdict
 from concordant.app.report.source import ReportInput, flat
 
 # Sections of a recipe that made the model of a stage, in order.
@@ -150,7 +150,8 @@ def _shared(run: ReportInput, stage: str, license_id: str) -> Iterator[Section]:
     if stage in ("reward", "policy"):
         given = labels.section(run)
         yield given or Section("labels", "The labels", "", (Text("Who gave the preferences is unknown."),))
-    yield Section("limits", "Limits", "", (Notes((*caveats(run), *limits.limits(run))),))
+    about = caveats(run) if stage == "policy" else caveats_of_run(run)
+    yield Section("limits", "Limits", "", (Notes((*about, *limits.limits(run))),))
     yield made.section(run)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from concordant.app.report.document import Cell, Column, Row, Section, Table, Text
-from concordant.app.report.phrases import mean_cell, model_name, plain, signed
+from concordant.app.report.phrases import mean_cell, model_name, number_cell, plain, signed
 from concordant.app.report.source import ReportInput, number
 from concordant.evaluation.intervals import Mean
 
@@ -22,7 +22,8 @@ def section(run: ReportInput) -> Section | None:
     rows = (*_text(run), *_tasks(run))
     if not rows:
         return None
-    columns = (*(Column(model_name(run, one), one) for one in STAGES), Column("change"), Column("says"))
+    models = tuple(Column(model_name(run, one), one) for one in STAGES)
+    columns = (*models, Column(_pair(run, f"policy_minus_{run.start}")), Column("says"))
     return Section("capability", "Alignment tax", "Alignment tax", (Text(LEAD), Table(columns, rows, "task")))
 
 
@@ -40,7 +41,14 @@ def _tasks(run: ReportInput) -> Iterator[Row]:
     """Tasks of lm-evaluation-harness."""
     for task, one in (run.tax.get("tasks") or {}).items():
         stages = one.get("stages") or {}
-        changes: Mapping[str, Any] = next(iter((one.get("changes") or {}).values()), {})
+        pairs: Mapping[str, Any] = one.get("changes") or {}
+        pair = f"policy_minus_{run.start}"
+        if (
+            pairs and pair not in pairs
+        ):  # the policy was not asked: the last one that was, against the one before
+            pair = list(pairs)[-1]
+        changes: Mapping[str, Any] = pairs.get(pair) or {}
+        of_others = "" if pair == f"policy_minus_{run.start}" else f"; {_pair(run, pair)}"
         for metric in dict.fromkeys(metric for of in stages.values() for metric in of):
             cells = tuple(_stage((stages.get(stage) or {}).get(metric)) for stage in STAGES)
             row = changes.get(metric) or {}
@@ -48,11 +56,22 @@ def _tasks(run: ReportInput) -> Iterator[Row]:
             margin = (
                 f", margin {plain(number(one.get('margin')), 3)}" if one.get("margin") is not None else ""
             )
-            yield Row(str(task), (*cells, _change(row), said), f"{metric}{margin}")
+            yield Row(str(task), (*cells, _change(row), said), f"{metric}{margin}{of_others}")
+
+
+def _pair(run: ReportInput, pair: str) -> str:
+    """`policy_minus_sft` for people."""
+    after, _, before = pair.partition("_minus_")
+    return f"{model_name(run, after)} less {model_name(run, before)}"
 
 
 def _stage(row: Mapping[str, Any] | None) -> Cell | None:
-    return None if row is None or number(row.get("mean")) is None else mean_cell(Mean.from_dict(row), 3)
+    """A figure with its interval; of the whole task at once, such as BLEU, what the harness reports."""
+    if row is None:
+        return None
+    if number(row.get("mean")) is None:
+        return number_cell(number(row.get("reported")), 3)
+    return mean_cell(Mean.from_dict(row), 3)
 
 
 def _change(row: Mapping[str, Any]) -> Cell | None:

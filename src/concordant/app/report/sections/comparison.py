@@ -15,7 +15,8 @@ from concordant.app.report.phrases import change, error, mean_cell, plain, setti
 from concordant.app.report.source import ReportInput, flat
 from concordant.evaluation.intervals import Mean
 
-NO_SETTINGS = {"name", "data_root", "machine", "versions", "fingerprints"}
+NO_SETTINGS = {"name", "data_root", "machine", "versions", "fingerprints", "track", "compare"}
+PLACES = {"feedback.url"}
 
 
 def differences(run: ReportInput, against: ReportInput) -> list[tuple[str, Any, Any]]:
@@ -25,13 +26,16 @@ def differences(run: ReportInput, against: ReportInput) -> list[tuple[str, Any, 
     return [
         (key, here.get(key), there.get(key))
         for key in keys
-        if here.get(key) != there.get(key) and key.split(".")[0] not in NO_SETTINGS
+        if here.get(key) != there.get(key) and key.split(".")[0] not in NO_SETTINGS and key not in PLACES
     ]
 
 
 def same_reward_model(run: ReportInput, against: ReportInput) -> bool:
-    """Whether the two runs differ in the policy stage only, so that their scores are on one scale."""
-    return all(key.split(".")[0] in {"policy", "evaluate", "gate"} for key, _, _ in differences(run, against))
+    """Whether nothing that comes before the policy differs, so that scores are on one scale."""
+    return all(
+        key.split(".")[0] in {"policy", "evaluate", "gate", "monitor"}
+        for key, _, _ in differences(run, against)
+    )
 
 
 def section(run: ReportInput) -> Section | None:

@@ -46,6 +46,8 @@ def limits(run: ReportInput) -> Iterator[str]:
     yield from _gate(run)
     yield from _judges(run)
     yield from _power(run)
+    if run.outdated:
+        yield f"Left out, as the models have been made anew since: {listed(run.outdated)}. Run it again."
     if run.results and not run.redteam:
         yield "No red team has attacked these models: concordant redteam RUN."
     if run.results and run.at("models") and not run.at("gate"):
@@ -70,7 +72,8 @@ def _judges(run: ReportInput) -> Iterator[str]:
     if "score" in decided:
         yield "The score decides with the reward model that training maximised: a win by it is no evidence."
     judge, trained = run.setting("evaluate", "labelers"), run.setting("feedback", "labelers")
-    if "labelers" in decided and judge and trained and str(judge) == str(trained):
+    simulated = "simulated" in str(run.setting("feedback", "source") or "simulated")
+    if "labelers" in decided and simulated and judge and str(judge) == str(trained):
         yield f"The judge also trained: {judge} labelled the training data and decides these duels."
     if decided and not decided & {"people", "gold"}:
         yield "No person has compared the models: concordant label RUN --compare sft policy."

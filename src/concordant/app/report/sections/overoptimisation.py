@@ -234,6 +234,11 @@ def best_of_n(rows: Rows) -> str:
     first, last, peak = known[0], known[-1], max(known, key=lambda row: float(row["gold"]))
     start, top, end = (plain(float(row["gold"])) for row in (first, peak, last))
     fall = _gold(peak).minus(_gold(last))
+    if peak is first and fall.sign > 0:
+        return (
+            f"Choosing by the reward model lifts gold nowhere: it is {start} without a choice and {end} for the best "
+            f"of {last['n']}. What the reward model likes here is not what is better."
+        )
     if peak is not last and fall.sign > 0:
         return (
             f"Taking the best of {peak['n']} by proxy lifts gold from {start} to {top}; taking the best of "

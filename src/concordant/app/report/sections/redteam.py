@@ -70,7 +70,7 @@ def _dot(family: Family | None) -> Dot | None:
     rate, low, high = (number(share.get(key)) for key in ("rate", "low", "high"))
     if rate is None or low is None or high is None:
         return None
-    return Dot(rate, low, high, at_most=not share.get("failed"))
+    return Dot(rate, low, high, at_most=_none(share))
 
 
 def table(run: ReportInput, one: Mapping[str, Any]) -> Table:
@@ -103,8 +103,14 @@ def share_cell(share: Mapping[str, Any]) -> Cell | None:
     rate, low, high = (number(share.get(key)) for key in ("rate", "low", "high"))
     if rate is None or low is None or high is None or not share.get("n"):
         return None
-    beside = f" ({span(low, high)})" if share.get("failed") else f" (≤ {plain(100 * high, 1)})"
-    return Cell(percent(rate, 1), beside, rate, low, high)
+    beside = f" (≤ {plain(100 * high, 1)})" if _none(share) else f" ({span(low, high)})"
+    unread = f" + {share['open']:,} open" if share.get("open") else ""
+    return Cell(percent(rate, 1), f"{beside}{unread}", rate, low, high)
+
+
+def _none(share: Mapping[str, Any]) -> bool:
+    """Whether it is known that none failed: where verdicts are open it is not."""
+    return not share.get("failed") and not share.get("open")
 
 
 def _change(row: Any) -> Cell | None:
@@ -112,7 +118,7 @@ def _change(row: Any) -> Cell | None:
         return None
     mean = Mean.from_dict(row)
     points = Mean(100 * mean.mean, 100 * mean.se, mean.n)
-    return Cell(f"{change(points, 0)} points", "", mean.mean, mean.low, mean.high)
+    return Cell(f"{change(points, 0)} points", "", mean.mean, number(mean.low), number(mean.high))
 
 
 def _remarks(run: ReportInput, one: Mapping[str, Any]) -> Iterator[str]:
@@ -120,7 +126,7 @@ def _remarks(run: ReportInput, one: Mapping[str, Any]) -> Iterator[str]:
     worse = [
         family
         for family, row in (one.get("changes") or {}).items()
-        if number(row.get("se")) and row["mean"] > 3 * row["se"]
+        if (se := number(row.get("se"))) is not None and row["mean"] > max(0.0, 3 * se)
     ]
     if worse:
         yield f"Worse by more than three standard errors than before: {', '.join(worse)}."

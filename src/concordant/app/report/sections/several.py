@@ -40,16 +40,23 @@ def refuse_unlike(runs: Runs) -> None:
     """Raise UserError where figures of the runs do not mean the same: other prompts, or another way of sampling."""
     first = runs[0]
     for other in runs[1:]:
-        differing = [key for key, _, _ in differences(first, other) if key in ALIKE]
-        if not differing and _prompts(first) == _prompts(other):
+        why = unlike(first, other)
+        if not why:
             continue
-        why = ", ".join(differing) if differing else "they answered other prompts"
         raise UserError(
             f"these runs were not measured alike: {why}",
             where=f"{first.name} and {other.name}",
             expected="the same prompts, answered with the same settings of [evaluate]",
             fix="run both with the same seed, data and [evaluate], or report on each by itself",
         )
+
+
+def unlike(run: ReportInput, other: ReportInput) -> str:
+    """Why figures of two runs do not mean the same; empty where they do."""
+    differing = [key for key, _, _ in differences(run, other) if key in ALIKE]
+    if differing:
+        return ", ".join(differing)
+    return "" if _prompts(run) == _prompts(other) else "they answered other prompts"
 
 
 def _prompts(run: ReportInput) -> list[Any]:

@@ -15,11 +15,11 @@ from concordant.evaluation.intervals import Mean
 
 
 def gain(run: ReportInput, measure: str) -> Mean | None:
-    """Policy minus SFT; paired where the results have it, else from the two means."""
+    """Policy minus the model it started from; paired where the results have it, else from the two means."""
     models = run.models(measure)
-    if measure == "gold" and (paired := run.mean("gaps", "policy_minus_sft")):
+    if measure == "gold" and (paired := run.mean("gaps", f"policy_minus_{run.start}")):
         return paired
-    return models["policy"].minus(models["sft"]) if {"policy", "sft"} <= models.keys() else None
+    return models["policy"].minus(models[run.start]) if {"policy", run.start} <= models.keys() else None
 
 
 def verdict(run: ReportInput) -> Callout:
@@ -59,10 +59,10 @@ def released(run: ReportInput) -> Callout | None:
 def _headline(run: ReportInput, measure: str, difference: Mean | None) -> str:
     name = "gold reward" if measure == "gold" else "score of the reward model"
     models = run.models(measure)
-    if not {"policy", "sft"} <= models.keys() or difference is None:
+    if not {"policy", run.start} <= models.keys() or difference is None:
         known = [f"{model_name(run, model)} {plain(mean.mean)}" for model, mean in models.items()]
         return f"The {name}: {listed(known)}." if known else "This run has not been evaluated yet."
-    before, after = plain(models["sft"].mean), plain(models["policy"].mean)
+    before, after = plain(models[run.start].mean), plain(models["policy"].mean)
     span = f"the {name} from {before} to {after} ({change(difference)})"
     if difference.sign == 0:
         moved = f"{before} → {after} ({change(difference)})"
@@ -72,6 +72,10 @@ def _headline(run: ReportInput, measure: str, difference: Mean | None) -> str:
     if ideal is not None and ideal.mean > 0 and models["policy"].mean > 0:
         share = f", {percent(models['policy'].mean / ideal.mean)} of an ideal answerer"
     return f"{run.algorithm} {'raised' if difference.sign > 0 else 'lowered'} {span}{share}."
+
+
+def _start(run: ReportInput) -> str:
+    return f"the {model_name(run, run.start)} model" if run.start == "sft" else "the base model"
 
 
 def _price(run: ReportInput) -> Iterator[str]:
@@ -85,9 +89,9 @@ def _price(run: ReportInput) -> Iterator[str]:
     yield from _paid_for(run)
     kl, length = run.mean("models", "policy", "kl"), run.models("length")
     if kl is not None:
-        yield f"It moved {plain(kl.mean, 1)} nats away from the SFT model."
-    if {"policy", "sft"} <= length.keys():
-        before, after = plain(length["sft"].mean, 1), plain(length["policy"].mean, 1)
+        yield f"It moved {plain(kl.mean, 1)} nats away from {_start(run)}."
+    if {"policy", run.start} <= length.keys():
+        before, after = plain(length[run.start].mean, 1), plain(length["policy"].mean, 1)
         yield f"Its answers went from {before} to {after} tokens."
 
 
@@ -107,11 +111,17 @@ def _paid_for(run: ReportInput) -> Iterator[str]:
 
 def caveats(run: ReportInput) -> tuple[str, ...]:
     """What speaks against taking the headline as it stands."""
-    return tuple(_caveats(run, gain(run, "gold")))
+    return (*_of_truth(run), *_of_policy(run), *_of_labelers(run))
 
 
-def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
-    if not run.has_gold:
+def caveats_of_run(run: ReportInput) -> tuple[str, ...]:
+    """Those that are not about the policy."""
+    return (*_of_truth(run), *_of_labelers(run))
+
+
+def _of_truth(run: ReportInput) -> Iterator[str]:
+    difference = gain(run, "gold")
+    if not run.has_gold and run.models("score"):
         yield (
             "There is no gold reward here, as there is in the embedded world. The score comes from the "
             "reward model that training maximised, so it cannot show that answers got better: people, or a "
@@ -119,15 +129,21 @@ def _caveats(run: ReportInput, difference: Mean | None) -> Iterator[str]:
         )
     elif difference is not None:
         yield "One seed. The interval covers the choice of prompts, not another run with another seed."
+
+
+def _of_policy(run: ReportInput) -> Iterator[str]:
     yield from _gamed(run)
     yield from _weak_spots(run)
     eos = run.rate("models", "policy", "eos_rate")
     if eos is not None and eos.high < 0.98:
         yield f"Only {percent(eos.rate)} of its answers end by themselves."
     unique = run.models("distinct", "unique_of_16")
-    if {"policy", "sft"} <= unique.keys() and unique["policy"].mean < 0.5 * unique["sft"].mean:
-        before, after = percent(unique["sft"].mean), percent(unique["policy"].mean)
+    if {"policy", run.start} <= unique.keys() and unique["policy"].mean < 0.5 * unique[run.start].mean:
+        before, after = percent(unique[run.start].mean), percent(unique["policy"].mean)
         yield f"It says fewer different things: unique answers among 16 fell from {before} to {after}."
+
+
+def _of_labelers(run: ReportInput) -> Iterator[str]:
     if run.at("world"):
         yield "The gold reward is a program that knows the truth of a small invented world."
         if name := run.setting("feedback", "labelers"):
@@ -154,20 +170,20 @@ _LABELERS = {
 
 
 def _weak_spots(run: ReportInput) -> Iterator[str]:
-    """Families in which the policy is measurably worse than SFT, and test splits where it did not gain."""
+    """Families in which the policy is measurably worse than its start, and test splits where it did not gain."""
     worse = []
     for family in run.table("models", "policy", "gold_by_family"):
         means = run.models("gold_by_family", family)
-        if {"policy", "sft"} <= means.keys():
-            difference = means["policy"].minus(means["sft"])
+        if {"policy", run.start} <= means.keys():
+            difference = means["policy"].minus(means[run.start])
             if difference.sign < 0:
                 worse.append(f"{family} ({change(difference)})")
     if worse:
-        yield f"It got worse than SFT at {listed(worse)}."
+        yield f"It got worse than {_start(run)} at {listed(worse)}."
     for split in ("ood", "heldout"):
         means = run.models("gold_by_split", split)
-        if {"policy", "sft"} <= means.keys():
-            difference = means["policy"].minus(means["sft"])
+        if {"policy", run.start} <= means.keys():
+            difference = means["policy"].minus(means[run.start])
             if difference.sign <= 0:
                 verb = "lost" if difference.sign < 0 else "did not measurably gain"
                 yield f"It {verb} on {SPLITS[split]} ({change(difference)})."
