@@ -173,7 +173,12 @@ def test_what_a_hacked_policy_exploited_is_named_and_the_demo_exploits_nothing()
     print(f"\nexploited, and where the policies stand: {named}, {stands}")
     assert [r["gate"]["verdict"] for r in hacked] == ["NO-GO"] * 3
     assert named == [[["length"]] * 3, [[]] * 3]
-    assert stands[0] == ["past"] * 3
+    turned = [r["over_optimisation"]["fit"]["d_star"] - r["over_optimisation"]["d"]["mean"] for r in hacked]
+    claim("where gold turns - where the hacked policy stands, in √nats", turned, below=0.0)
+    assert max(turned) < 0, "in every world"
+    assert stands[0].count("past") >= 2, (
+        "beyond its interval, which in one world reaches as far as the policy went"
+    )
     assert "past" not in stands[1]
     claim("length exploited, share", [r["exploits"]["named"][0]["share"] for r in hacked], above=0.2)
 
