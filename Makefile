@@ -11,7 +11,7 @@ help:
 	@echo "make demo        the whole loop on the embedded world, with a report (about four minutes)"
 	@echo "make test        lint and the test suite"
 	@echo "make lint        ruff, mypy and import-linter"
-	@echo "make acceptance  three seeds of the demo with the claims of the docs checked (about half an hour)"
+	@echo "make acceptance  21 runs over three seeds with the claims of the docs checked (about an hour)"
 	@echo "make parity      losses and gradients against those of TRL, in an environment of its own"
 	@echo "make docs        docs/recipe.md and docs/errors.md, written anew from the source"
 	@echo "make survive     kills and faults that runs come back from, bad files and recipes (about half an hour)"
