@@ -193,6 +193,8 @@ def test_rates_of_few_or_equal_clusters_stay_honest() -> None:
     always = clustered_rate([1.0] * 90, [number // 3 for number in range(90)])
     assert always.high == 1.0
     assert 0.85 < always.low < 0.9  # as of 30 answers, not of 90
+    balanced = clustered_rate([1.0, 0.0] * 200, [number // 2 for number in range(400)])  # each in both orders
+    assert balanced.high - balanced.low >= rate([1.0, 0.0] * 200).high - rate([1.0, 0.0] * 200).low
     two = clustered_rate([1.0, 1.0, 0.0, 0.0], "aabb")
     assert two.low < 0.05 < 0.95 < two.high
 

@@ -73,7 +73,7 @@ def clustered_rate(shares: Sequence[float], clusters: Sequence[Hashable]) -> Rat
     value = sum(shares) / n
     apart = np.bincount(of, np.array(shares) - value)
     variance = float(apart @ apart) * count / (count - 1) / n**2
-    answers = value * (1 - value) / variance if variance else count
+    answers = min(n, value * (1 - value) / variance) if variance else count  # never more than there are
     low, high = wilson_interval(value * answers, answers, float(student.ppf(0.975, count - 1)))
     return Rate(value, n, low, high)
 
