@@ -24,7 +24,7 @@ DEVIATIONS = 3.0  # of the rate of one look, above its mean before training
 LEAST = 0.10  # and at least so much above it: what is smaller is no news to anybody
 AGAIN = 4.0  # of the difference between a look and the best two, above these: they are the lowest of many
 AT_ONCE = 2.0  # times as far above as is news where it is seen twice: news at the first look
-RELAPSE = 0.20  # and at least so much above them: a policy that does well wanders by 10 to 15 points
+RELAPSE = 0.20  # and at least so much above them: a policy that does well wanders, by more than chance
 
 
 @dataclass(frozen=True, slots=True)

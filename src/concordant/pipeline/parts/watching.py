@@ -59,7 +59,7 @@ class Canaries:
     def look_before(self, *, anew: bool) -> None:
         """Find out what is usual for the model that training starts from: the policy itself, where training is `anew`.
 
-        A stage that is taken up knows it, unless it looked at no canaries so far, or with fewer answers.
+        A stage that is taken up knows it, unless it looked at no canaries so far, or with another number of answers.
         """
         known = self.context.watch.canaries
         if self.aviary is None or (not anew and known is not None and known.n == self.aviary.samples):
