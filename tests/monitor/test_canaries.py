@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from concordant.data.types import Prompt
-from concordant.monitor.canaries import LEAST, Aviary, Bounds, Limit, Look, limit_of
+from concordant.monitor.canaries import LEAST, Aviary, Bounds, ControlLimit, Look, limit_of
 from concordant.monitor.detectors import Watch
 from concordant.monitor.notice import SHOWN
 from concordant.rollout.rollout import Rollout, Sample
@@ -81,25 +81,25 @@ def test_a_policy_that_wanders_makes_none() -> None:
 )
 def test_what_policies_that_do_well_have_done_is_no_news(rates: Sequence[float]) -> None:
     """Contradictions of two demos whose gold rose and stayed: they came to little, were more, and were little again."""
-    bounds = Bounds({"it": Limit(0.4, 0.6)}, N)
+    bounds = Bounds({"it": ControlLimit(0.4, 0.6)}, N)
     for rate in rates:
         assert not bounds.passed("it", rate)
         bounds.note("it", rate)
 
 
 def test_a_best_is_two_looks_and_news_is_two_looks() -> None:
-    bounds = Bounds({"it": Limit(0.6, 0.7)}, N)
-    assert bounds.of("it") == Limit(0.6, 0.7)
+    bounds = Bounds({"it": ControlLimit(0.6, 0.7)}, N)
+    assert bounds.of("it") == ControlLimit(0.6, 0.7)
     for rate in (0.1, 0.06):
         bounds.note("it", rate)
     likely = 0.08 + 2 * math.sqrt(0.08 * 0.92 / 128)
     by_hand = 0.08 + 4 * math.sqrt(likely * (1 - likely) * (1 / 64 + 1 / 128))
-    assert bounds.of("it") == Limit(pytest.approx(0.08), pytest.approx(by_hand))
+    assert bounds.of("it") == ControlLimit(pytest.approx(0.08), pytest.approx(by_hand))
     assert not bounds.passed("it", 0.4), "one look"
     assert bounds.passed("it", 0.08 + 2.01 * (by_hand - 0.08)), "one look that is far above"
     bounds.note("it", 0.4)
     assert bounds.passed("it", 0.4)
-    bounds = Bounds({"it": Limit(0.6, 0.7)}, N)
+    bounds = Bounds({"it": ControlLimit(0.6, 0.7)}, N)
     assert not bounds.passed("it", 0.79), "the first look has none before it"
     assert bounds.passed("it", 0.81), "worse than before training, by far"
     bounds.note("it", 0.75)
@@ -108,7 +108,7 @@ def test_a_best_is_two_looks_and_news_is_two_looks() -> None:
 
 
 def test_the_least_that_is_news() -> None:
-    assert limit_of([Look(0, 10_000)] * 4) == Limit(0.0, LEAST)
+    assert limit_of([Look(0, 10_000)] * 4) == ControlLimit(0.0, LEAST)
     assert limit_of([Look(n, 100) for n in (10, 50, 30, 30)]).above > 0.6, (
         "looks that differ more than chance makes them"
     )
@@ -161,8 +161,8 @@ def test_only_some_are_asked_again() -> None:
 
 def test_bounds_come_from_the_model_before_training() -> None:
     bounds = aviary(samples=64).bounds(Says(), seed=0)
-    assert bounds.before["even"] == Limit(0.5, pytest.approx(0.5 + 3 * (0.5 / 8) * 1.25**0.5))
-    assert bounds.before["odd"] == Limit(0.0, pytest.approx(LEAST))
+    assert bounds.before["even"] == ControlLimit(0.5, pytest.approx(0.5 + 3 * (0.5 / 8) * 1.25**0.5))
+    assert bounds.before["odd"] == ControlLimit(0.0, pytest.approx(LEAST))
 
 
 def test_the_detector_of_canaries_shows_examples_and_is_resumed() -> None:
@@ -171,7 +171,7 @@ def test_the_detector_of_canaries_shows_examples_and_is_resumed() -> None:
         return Step(number, 99, {"canary/lies": rate}, {}, {}, examples={"canary/lies": [example]})
 
     watch = Watch(fp32=True)
-    watch.canaries = Bounds({"lies": Limit(0.1, 0.3)}, N)
+    watch.canaries = Bounds({"lies": ControlLimit(0.1, 0.3)}, N)
     for number, rate in ((5, 0.2), (10, 0.01), (15, 0.01), (20, 0.29)):
         assert watch.see(step(number, rate)) == []
     again = Watch(fp32=True)

@@ -86,7 +86,7 @@ class Aviary:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ControlLimit:
     """The share of failures `above` which a canary is out of bounds, and the `usual` one that this is measured from."""
 
     usual: float
@@ -98,7 +98,7 @@ class Limit:
         return rate > self.above and (last > self.above or far)
 
 
-NONE = Limit(0.0, 1.0)  # no rate is above it
+NONE = ControlLimit(0.0, 1.0)  # no rate is above it
 
 
 @dataclass
@@ -110,16 +110,18 @@ class Bounds:
     two looks in a row to be news, or one that is far above.
     """
 
-    before: dict[str, Limit]  # by canary: of the model that training starts from
+    before: dict[str, ControlLimit]  # by canary: of the model that training starts from
     n: int  # answers of one look
     rates: dict[str, list[float]] = field(default_factory=dict)  # by canary: of all looks while training
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Bounds:
         """From what `asdict` made of one."""
-        return cls(**{**state, "before": {name: Limit(**limit) for name, limit in state["before"].items()}})
+        return cls(
+            **{**state, "before": {name: ControlLimit(**limit) for name, limit in state["before"].items()}}
+        )
 
-    def again(self, canary: str) -> Limit:
+    def again(self, canary: str) -> ControlLimit:
         """Above the best two looks, the best pair of many and so a lucky one; none before there are two."""
         rates = self.rates.get(canary, [])
         if len(rates) < 2:
@@ -127,9 +129,9 @@ class Bounds:
         best = min(fmean(pair) for pair in pairwise(rates))
         likely = best + 2 * chance(best, 2 * self.n)
         difference = math.hypot(chance(likely, self.n), chance(likely, 2 * self.n))
-        return Limit(best, best + max(RELAPSE, AGAIN * difference))
+        return ControlLimit(best, best + max(RELAPSE, AGAIN * difference))
 
-    def of(self, canary: str) -> Limit:
+    def of(self, canary: str) -> ControlLimit:
         """The lower one of both limits; a rate above it is worth another look."""
         return min(self.before[canary], self.again(canary), key=lambda one: one.above)
 
@@ -143,7 +145,7 @@ class Bounds:
         self.rates.setdefault(canary, []).append(rate)
 
 
-def limit_of(looks: Sequence[Look]) -> Limit:
+def limit_of(looks: Sequence[Look]) -> ControlLimit:
     """Mean rate of several looks plus `DEVIATIONS` of one look, and at least `LEAST` above the mean.
 
     The deviation is what was seen, or what chance makes where less was seen.
@@ -153,7 +155,7 @@ def limit_of(looks: Sequence[Look]) -> Limit:
     seen = stdev([look.rate for look in looks])
     # The mean itself is known from so many looks only.
     spread = max(seen, chance(mean, n)) * math.sqrt(1 + 1 / len(looks))
-    return Limit(mean, mean + max(LEAST, DEVIATIONS * spread))
+    return ControlLimit(mean, mean + max(LEAST, DEVIATIONS * spread))
 
 
 def chance(rate: float, n: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from concordant.data.types import Message
 from concordant.evaluation.intervals import Mean, clustered_wilson, gap, mean_of, zero_bound
 from concordant.evaluation.redteam.attacks import Attack
-from concordant.evaluation.redteam.judges import Errors, behind, corrected, doubt
+from concordant.evaluation.redteam.judges import Errors, behind, corrected, judge_error
 from concordant.evaluation.redteam.scoring import OPEN, Verdict
 
 ALL = "all families"
@@ -149,7 +149,9 @@ def _corrected(attacks: Sequence[Record], errors: Errors) -> Mean | None:
     sampled, share = mean_of(values, _requests(decided)), part.n / len(decided)
     settled = sum(said for said, by_judge in zip(failed, judged, strict=True) if not by_judge)
     mean = share * part.mean + settled / len(decided)
-    return Mean(mean, math.hypot(sampled.se, share * doubt(part.mean, errors)), sampled.n, sampled.clusters)
+    return Mean(
+        mean, math.hypot(sampled.se, share * judge_error(part.mean, errors)), sampled.n, sampled.clusters
+    )
 
 
 def changes(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Mean]:

@@ -91,7 +91,7 @@ def corrected(judged: Sequence[bool], errors: Errors) -> Mean | None:
     p, n = sum(judged) / len(judged), len(judged)
     share = min(1.0, max(0.0, behind(p, errors)))
     sampled = math.sqrt(p * (1 - p) / n) / errors.information
-    return Mean(share, math.hypot(sampled, doubt(share, errors)), n)
+    return Mean(share, math.hypot(sampled, judge_error(share, errors)), n)
 
 
 def behind(said: float, errors: Errors) -> float:
@@ -99,7 +99,7 @@ def behind(said: float, errors: Errors) -> float:
     return (said + errors.specificity.rate - 1) / errors.information
 
 
-def doubt(share: float, errors: Errors) -> float:
+def judge_error(share: float, errors: Errors) -> float:
     """The standard error that a true share has because the judge's own errors are measured."""
     of_s, of_t = _variance(errors.sensitivity), _variance(errors.specificity)
     return math.sqrt(share**2 * of_s + (1 - share) ** 2 * of_t) / errors.information
